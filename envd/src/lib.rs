@@ -1,0 +1,7 @@
+//! envd: exact toolchains now, gone afterwards.
+//!
+//! `envd.toml ─resolve→ envd.lock ─realise→ trees in the store ─compose→ one root ─view→ a process inside it`.
+//! ARCHITECTURE.md draws the map; every module here is one room of it.
+#![forbid(unsafe_code)]
+
+pub mod provider;

@@ -1,0 +1,1 @@
+//! Debian, and everything of its shape.

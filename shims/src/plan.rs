@@ -1,0 +1,221 @@
+//! The plan: what the launcher is to do, as a value that prints, compares and round-trips (JSON, `envd run --print-plan`).
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Everything about one environment and the first process in it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// The file system the process sees.
+    pub root: Root,
+    /// What is mounted over the root, in this order. Targets are absolute, inside.
+    pub mounts: Vec<Mount>,
+    /// Which namespaces are its own. User, mount and PID always are.
+    pub namespaces: Namespaces,
+    /// Who it is inside.
+    pub ids: Ids,
+    /// `uname -n` inside; needs `namespaces.uts`.
+    pub hostname: String,
+    /// The first process.
+    pub command: Command,
+    /// What it may do.
+    pub privileges: Privileges,
+    /// Resource limits (setrlimit(2)), soft and hard alike.
+    pub limits: BTreeMap<Limit, u64>,
+}
+
+/// Where `/` comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Root {
+    /// An overlay over directories, topmost first, whose writes go to `upper`.
+    Overlay {
+        /// Lower directories, topmost first.
+        lowers: Vec<PathBuf>,
+        /// Where writes go.
+        upper: Upper,
+    },
+    /// A directory, read-only.
+    ReadOnly {
+        /// The directory.
+        directory: PathBuf,
+    },
+}
+
+/// Where an overlay's writes go.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Upper {
+    /// A tmpfs inside the namespace, gone with it.
+    Tmpfs {
+        /// Bytes at most.
+        size: Option<u64>,
+    },
+    /// Two directories on one file system outside.
+    Directory {
+        /// What was written.
+        upper: PathBuf,
+        /// The overlay's own work directory, empty.
+        work: PathBuf,
+    },
+}
+
+/// One thing put over the root. Missing parents of targets are made (in the upper layer).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Mount {
+    /// A directory or file of the host, with what is mounted below it.
+    Bind {
+        /// On the host.
+        source: PathBuf,
+        /// Inside.
+        target: PathBuf,
+        /// Without write access (applied to all that is mounted below, too).
+        read_only: bool,
+        /// A missing source is no error.
+        optional: bool,
+    },
+    /// A fresh tmpfs.
+    Tmpfs {
+        /// Inside.
+        target: PathBuf,
+        /// Permissions of its root, such as `0o1777`.
+        mode: u32,
+        /// Bytes at most.
+        size: Option<u64>,
+    },
+    /// An overlay of a host directory under a tmpfs: readable as it is, writes gone at the end.
+    Scratch {
+        /// On the host.
+        source: PathBuf,
+        /// Inside.
+        target: PathBuf,
+    },
+    /// procfs of the new PID namespace.
+    Proc {
+        /// Inside, `/proc`.
+        target: PathBuf,
+    },
+    /// A minimal `/dev`: null, zero, full, random, urandom, tty, ptmx, pts, shm, mqueue if IPC is private, fd links.
+    Devices {
+        /// Inside, `/dev`.
+        target: PathBuf,
+    },
+    /// A file with this content, in the upper layer or the mount it lies in.
+    File {
+        /// Inside.
+        target: PathBuf,
+        /// Its content.
+        content: String,
+        /// Permissions.
+        mode: u32,
+    },
+    /// A directory.
+    Directory {
+        /// Inside.
+        target: PathBuf,
+        /// Permissions.
+        mode: u32,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Inside.
+        target: PathBuf,
+        /// What it points to.
+        points_to: PathBuf,
+    },
+}
+
+/// Which namespaces beyond user, mount and PID are private (namespaces(7)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// System V IPC and POSIX message queues.
+    pub ipc: bool,
+    /// Host name.
+    pub uts: bool,
+    /// Network: nothing but a loopback device that is up.
+    pub net: bool,
+    /// The view of the control group tree.
+    pub cgroup: bool,
+}
+
+/// Who the process is, inside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ids {
+    /// User id inside that the caller's own appears as.
+    pub uid: u32,
+    /// Group id inside that the caller's own appears as.
+    pub gid: u32,
+    /// Map every other id too where the kernel lets us (root does); without, only the caller's.
+    pub all: bool,
+}
+
+/// The first process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Command {
+    /// Looked up in `environment`'s PATH, inside, unless it has a slash.
+    pub program: OsString,
+    /// Arguments after the program's name.
+    pub arguments: Vec<OsString>,
+    /// The whole environment.
+    pub environment: BTreeMap<String, OsString>,
+    /// Working directory, inside.
+    pub directory: PathBuf,
+}
+
+/// What the process may do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Privileges {
+    /// Capabilities kept in all sets, by capabilities(7) name in lower case without `CAP_`; all others leave the bounding set.
+    pub capabilities: Vec<String>,
+    /// Which system calls are refused.
+    pub seccomp: Seccomp,
+    /// Landlock (landlock(7)) restrictions, where the kernel has them.
+    pub landlock: Option<Landlock>,
+    /// Whether to put a listener on ownership changes (see [`crate::recorder`]).
+    pub record_ownership: bool,
+}
+
+/// Which system calls are refused with EPERM (ENOSYS where programs fall back on it).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seccomp {
+    /// No filter.
+    Off,
+    /// For people: terminal injection, keyrings, kexec, module loading, and foreign system call tables.
+    Lenient,
+    /// For agents: also bpf, perf_event_open, userfaultfd, io_uring, ptrace of others, new user namespaces, mounts.
+    Strict,
+}
+
+/// What Landlock confines beyond the mount namespace.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Landlock {
+    /// Directories below which writing is allowed. Empty with `read` = `/`: a read-only world.
+    pub write: Vec<PathBuf>,
+    /// Directories below which reading and executing is allowed.
+    pub read: Vec<PathBuf>,
+    /// Refuse connections to abstract Unix sockets of the outside.
+    pub scope_abstract_sockets: bool,
+    /// Refuse signals to processes of the outside.
+    pub scope_signals: bool,
+}
+
+/// A resource of setrlimit(2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    /// RLIMIT_AS, bytes.
+    AddressSpace,
+    /// RLIMIT_NPROC, processes.
+    Processes,
+    /// RLIMIT_NOFILE, descriptors.
+    Descriptors,
+    /// RLIMIT_FSIZE, bytes.
+    FileSize,
+    /// RLIMIT_CPU, seconds.
+    CpuSeconds,
+    /// RLIMIT_CORE, bytes.
+    Core,
+}

@@ -1,0 +1,16 @@
+//! envd's content-addressed store.
+//!
+//! Trees go in ([`ingest`]), projections come out ([`project`]). Plain files, crash-only, no database: whatever instant a
+//! writer is killed at, the next command repairs or ignores what it left. The layout and the formats are specified in
+//! `store/FORMAT.md`.
+//!
+//! The store knows nothing of networks, namespaces or package ecosystems.
+#![forbid(unsafe_code)]
+
+mod digest;
+mod path;
+pub mod tree;
+
+pub use digest::{Digest, DigestError, Hasher};
+pub use path::{PathError, TreePath};
+pub use tree::{Entry, Meta, Node, Tree, TreeId};

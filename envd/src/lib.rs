@@ -4,4 +4,5 @@
 //! ARCHITECTURE.md draws the map; every module here is one room of it.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod provider;

@@ -300,7 +300,7 @@ fn unusable_requirement(text: &str) -> Option<Fault> {
     None
 }
 
-/// The name that a requirement is about: `python3` of `python3@3.11+recommends`, `npm:@scope/tool` of `npm:@scope/tool@1`.
+/// The name that a requirement is about: `python3` of `debian:python3@3.11+recommends`, `npm:@scope/tool` of `npm:@scope/tool@1`.
 pub fn package_name(requirement: &str) -> &str {
     let plain = requirement.strip_suffix(RECOMMENDS).unwrap_or(requirement);
     // An @ right behind the ecosystem's colon opens a scope, not a constraint.
@@ -309,7 +309,9 @@ pub fn package_name(requirement: &str) -> &str {
         Some(at) => &plain[..scope + at],
         None => plain,
     };
-    name.strip_suffix(RECOMMENDS).unwrap_or(name)
+    let name = name.strip_suffix(RECOMMENDS).unwrap_or(name);
+    // Written out or not, it is the same universe.
+    name.strip_prefix("debian:").unwrap_or(name)
 }
 
 fn read_variables(reader: &mut Reader, value: &Spanned<DeValue<'_>>) -> BTreeMap<String, String> {

@@ -81,7 +81,7 @@ impl Reader {
             };
             let help = match nearest(key.get_ref(), known) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the keys {place} are {}", list(known)),
+                None => format!("known {place}: {}", list(known)),
             };
             self.report(
                 key.span(),
@@ -173,7 +173,9 @@ impl Reader {
             self.wrong_type(what, value, "an array of strings", help);
             return None;
         };
-        let strings = items.iter().filter_map(|item| self.string(what, item));
+        let strings = items
+            .iter()
+            .filter_map(|item| self.string(&format!("{what}[]"), item));
         Some(strings.collect())
     }
 

@@ -86,6 +86,7 @@ fn yes() -> bool {
 /// The schema.
 pub fn schema() -> Schema {
     SchemaSettings::draft07()
+        .with(|settings| settings.inline_subschemas = true)
         .into_generator()
         .into_root_schema_for::<Document>()
 }

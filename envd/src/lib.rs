@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod environment;
 pub mod project;
 pub mod provider;
 pub mod settings;

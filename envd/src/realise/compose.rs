@@ -1,0 +1,293 @@
+//! From package trees to one root as it is before anything was configured: the packages' files merged strictly, dpkg's
+//! database as dpkg itself would have written it after `--unpack`, and the links that make `/usr` merged.
+
+use std::{collections::BTreeMap, io::Read};
+
+use envd_store::{
+    Digest, Entry, Meta, Node, Session, Store, Tree, TreeId, TreePath,
+    tree::{MergeError, TreeError, merge},
+};
+use md5::{Digest as _, Md5};
+
+use super::{RealiseError, configure::scripts};
+use crate::provider::debian::{control::Paragraph, deb::MERGED, dependency};
+
+/// One unpacked package.
+pub struct Package {
+    /// Its tree: `control/…` and `data/…` (see [`crate::provider::debian::deb`]).
+    pub tree: Tree,
+    /// The tree's identity.
+    pub id: TreeId,
+    /// Name.
+    pub name: String,
+    /// Full version.
+    pub version: String,
+    /// Architecture.
+    pub architecture: String,
+    /// The control paragraph as it is in the package.
+    pub control: String,
+    /// Whether it has a `preinst` with something to do in a fresh root.
+    pub preinst: bool,
+    /// Whether it has a `postinst` with something to do in a fresh root.
+    pub postinst: bool,
+}
+
+impl Package {
+    /// Reads what composing needs to know from the package's own control paragraph.
+    pub fn load(store: &Store, id: TreeId, tree: Tree) -> Result<Self, RealiseError> {
+        let control = read(store, &tree, "control/control")?.ok_or_else(|| RealiseError::Control {
+            tree: id,
+            problem: "it has no control paragraph".to_owned(),
+        })?;
+        let control = String::from_utf8(control).map_err(|_| RealiseError::Control {
+            tree: id,
+            problem: "its control paragraph is not UTF-8".to_owned(),
+        })?;
+        let fields = Paragraph::parse(&control)
+            .map_err(|e| RealiseError::Control { tree: id, problem: e.to_string() })?;
+        let field = |name: &str| {
+            fields.get(name).map(str::to_owned).ok_or_else(|| RealiseError::Control {
+                tree: id,
+                problem: format!("its control paragraph has no field {name}"),
+            })
+        };
+        let name = field("Package")?;
+        let architecture = field("Architecture")?;
+        for (word, what) in [(&name, "name"), (&architecture, "architecture")] {
+            // Both become parts of paths and of scripts (Debian Policy 5.6.1).
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.');
+            if word.is_empty() || !word.bytes().all(plain) || !word.as_bytes()[0].is_ascii_alphanumeric() {
+                return Err(RealiseError::Control { tree: id, problem: format!("{word:?} is no valid {what}") });
+            }
+        }
+        let pending = |script: &str| -> Result<bool, RealiseError> {
+            let text = read(store, &tree, &format!("control/{script}"))?;
+            Ok(text.is_some_and(|text| scripts::is_needed(&name, &text)))
+        };
+        Ok(Self {
+            preinst: pending("preinst")?,
+            postinst: pending("postinst")?,
+            version: field("Version")?,
+            name,
+            architecture,
+            control: control.trim_end().to_owned(),
+            tree,
+            id,
+        })
+    }
+
+    fn field(&self, name: &str) -> Option<String> {
+        let fields = Paragraph::parse(&self.control).ok()?;
+        fields.get(name).map(str::to_owned)
+    }
+
+    /// The name under which dpkg keeps the package's own files.
+    fn info_name(&self) -> String {
+        match self.field("Multi-Arch").as_deref() {
+            Some("same") => format!("{}:{}", self.name, self.architecture),
+            _ => self.name.clone(),
+        }
+    }
+
+    /// Packages whose files this one may take over.
+    fn replaces(&self) -> Vec<String> {
+        let Some(text) = self.field("Replaces") else { return Vec::new() };
+        dependency::parse("Replaces", &text)
+            .map(|groups| groups.into_iter().flatten().map(|relation| relation.name.to_string()).collect())
+            .unwrap_or_default()
+    }
+}
+
+/// The root before configuration, and which packages still have scripts to run.
+pub struct Composed {
+    /// The merged tree.
+    pub tree: Tree,
+    /// Names (as dpkg's info directory spells them) of packages with a `preinst`.
+    pub preinsts: Vec<String>,
+    /// Whether any package has a script to run.
+    pub has_scripts: bool,
+}
+
+/// Merges the packages into one root. The result depends on nothing but them.
+pub fn compose(session: &Session, packages: &[Package]) -> Result<Composed, RealiseError> {
+    let mut parts = Vec::with_capacity(packages.len() + 1);
+    let mut replaces = BTreeMap::new();
+    for package in packages {
+        parts.push((package.name.clone(), placed(package)?));
+        replaces.insert(package.name.as_str(), package.replaces());
+    }
+    parts.push((String::from("dpkg's database"), database(session, packages)?));
+    let borrowed: Vec<(String, &Tree)> = parts.iter().map(|(label, tree)| (label.clone(), tree)).collect();
+    let may_replace = |winner: &str, loser: &str| {
+        replaces.get(winner).is_some_and(|names: &Vec<String>| names.iter().any(|name| name == loser))
+    };
+    let merged = merge(&borrowed, &may_replace).map_err(RealiseError::Merge)?;
+    Ok(Composed {
+        tree: with_merged_usr(&merged)?,
+        preinsts: packages.iter().filter(|p| p.preinst).map(Package::info_name).collect(),
+        has_scripts: packages.iter().any(|p| p.preinst || p.postinst),
+    })
+}
+
+/// The package's files where they belong in a root.
+fn placed(package: &Package) -> Result<Tree, RealiseError> {
+    let info = package.info_name();
+    let place = |from: &TreePath| -> Option<TreePath> {
+        let text = from.as_bytes();
+        if let Some(rest) = text.strip_prefix(b"data/") {
+            return TreePath::new(rest).ok();
+        }
+        let member = text.strip_prefix(b"control/")?;
+        // The paragraph itself goes into the status file.
+        if member == b"control" || member.contains(&b'/') {
+            return None;
+        }
+        TreePath::new(&[b"var/lib/dpkg/info/", info.as_bytes(), b".", member].concat()).ok()
+    };
+    let mut builder = Tree::builder();
+    for (from, entry) in package.tree.iter() {
+        let Some(to) = place(from) else { continue };
+        let mut entry = entry.clone();
+        if let Node::HardLink { target } = &entry.node {
+            let Some(target) = place(target) else { continue };
+            entry.node = Node::HardLink { target };
+        }
+        builder.insert(to, entry).map_err(|source| tree_error(package, source))?;
+    }
+    builder.finish().map_err(|source| tree_error(package, source))
+}
+
+fn tree_error(package: &Package, source: TreeError) -> RealiseError {
+    RealiseError::Package { name: package.name.clone(), source }
+}
+
+/// `/bin` and its like as links into `/usr`, unless a package brought them.
+fn with_merged_usr(tree: &Tree) -> Result<Tree, RealiseError> {
+    let mut layer = Tree::builder().layer();
+    for name in MERGED {
+        let inside = path(&format!("usr/{name}"));
+        let always = matches!(name, "bin" | "sbin" | "lib");
+        if tree.get(&path(name)).is_none() && (always || tree.get(&inside).is_some()) {
+            let target = format!("usr/{name}").into_bytes().into_boxed_slice();
+            let meta = Meta { mode: 0o777, ..Meta::default() };
+            layer.insert(path(name), Entry { meta, node: Node::Symlink { target } }).map_err(RealiseError::Tree)?;
+            if tree.get(&inside).is_none() {
+                layer.insert(inside, directory()).map_err(RealiseError::Tree)?;
+            }
+        }
+    }
+    tree.apply(&layer.finish().map_err(RealiseError::Tree)?).map_err(RealiseError::Tree)
+}
+
+/// dpkg's database (dpkg(1), FILES) for packages that were unpacked and, where they have no script, configured.
+fn database(session: &Session, packages: &[Package]) -> Result<Tree, RealiseError> {
+    let mut files = BTreeMap::<String, Vec<u8>>::new();
+    files.insert("info/format".into(), b"1\n".to_vec());
+    files.insert("available".into(), Vec::new());
+    files.insert("diversions".into(), Vec::new());
+    files.insert("statoverride".into(), Vec::new());
+    let mut status = String::new();
+    let mut interests = String::new();
+    for package in packages {
+        status.push_str(&stanza(session.store(), package)?);
+        for (trigger, noawait) in triggers(session.store(), package)? {
+            if trigger.split('/').any(|part| part == "..") || (!trigger.starts_with('/') && trigger.contains('/')) {
+                let problem = format!("{trigger:?} is no valid trigger");
+                return Err(RealiseError::Control { tree: package.id, problem });
+            }
+            let suffix = if noawait { "/noawait" } else { "" };
+            if trigger.starts_with('/') {
+                interests.push_str(&format!("{trigger} {}{suffix}\n", package.name));
+            } else {
+                let line = format!("{}{suffix}\n", package.name);
+                files.entry(format!("triggers/{trigger}")).or_default().extend(line.bytes());
+            }
+        }
+    }
+    files.insert("status".into(), status.into_bytes());
+    files.insert("triggers/File".into(), interests.into_bytes());
+
+    let mut builder = Tree::builder();
+    for name in ["alternatives", "parts", "updates", "triggers", "info"] {
+        builder.insert(path(&format!("var/lib/dpkg/{name}")), directory()).map_err(RealiseError::Tree)?;
+    }
+    for (name, content) in files {
+        let (digest, size) = session.put(&content, 0o644).map_err(RealiseError::Object)?;
+        let meta = Meta { mode: 0o644, ..Meta::default() };
+        let entry = Entry { meta, node: Node::File { digest, size } };
+        builder.insert(path(&format!("var/lib/dpkg/{name}")), entry).map_err(RealiseError::Tree)?;
+    }
+    builder.finish().map_err(RealiseError::Tree)
+}
+
+/// One entry of dpkg's status file.
+fn stanza(store: &Store, package: &Package) -> Result<String, RealiseError> {
+    // A package without scripts is configured by having been unpacked; leaving that to dpkg costs milliseconds each.
+    let state = if package.postinst { "unpacked" } else { "installed" };
+    let (first, rest) = package.control.split_once('\n').unwrap_or((&package.control, ""));
+    let mut text = format!("{first}\nStatus: install ok {state}\n{rest}\n");
+    let mut conffiles = String::new();
+    if let Some(list) = read(store, &package.tree, "control/conffiles")? {
+        for line in String::from_utf8_lossy(&list).lines() {
+            // A line may begin with a flag (`remove-on-upgrade`); the path is its last word (deb-conffiles(5)).
+            let Some(conffile) = line.split_whitespace().next_back() else { continue };
+            if let Some(content) = read(store, &package.tree, &format!("data{conffile}"))? {
+                conffiles.push_str(&format!(" {conffile} {}\n", hex::encode(Md5::digest(&content))));
+            }
+        }
+    }
+    if !conffiles.is_empty() {
+        text.push_str("Conffiles:\n");
+        text.push_str(&conffiles);
+    }
+    text.push('\n');
+    Ok(text)
+}
+
+/// What the package is interested in (deb-triggers(5)), and whether without waiting.
+fn triggers(store: &Store, package: &Package) -> Result<Vec<(String, bool)>, RealiseError> {
+    let Some(text) = read(store, &package.tree, "control/triggers")? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for line in String::from_utf8_lossy(&text).lines() {
+        let words: Vec<&str> = line.split('#').next().unwrap_or("").split_whitespace().collect();
+        if let [directive, trigger] = words[..]
+            && directive.starts_with("interest")
+        {
+            found.push((trigger.to_owned(), directive == "interest-noawait"));
+        }
+    }
+    Ok(found)
+}
+
+/// The content of a regular file of a tree, if it has one there.
+pub fn read(store: &Store, tree: &Tree, at: &str) -> Result<Option<Vec<u8>>, RealiseError> {
+    let Ok(at) = TreePath::new(at.as_bytes()) else { return Ok(None) };
+    let Some((digest, mode)) = file(tree, &at) else { return Ok(None) };
+    let mut content = Vec::new();
+    store
+        .open_object(&digest, mode)
+        .and_then(|mut file| file.read_to_end(&mut content).map_err(Into::into))
+        .map_err(RealiseError::Object)?;
+    Ok(Some(content))
+}
+
+fn file(tree: &Tree, at: &TreePath) -> Option<(Digest, u16)> {
+    let entry = tree.get(at)?;
+    match &entry.node {
+        Node::File { digest, .. } => Some((*digest, entry.meta.mode)),
+        Node::HardLink { target } => file(tree, target),
+        _ => None,
+    }
+}
+
+fn directory() -> Entry {
+    Entry { meta: Meta { mode: 0o755, ..Meta::default() }, node: Node::Directory }
+}
+
+/// A path that is known to be well formed.
+fn path(text: &str) -> TreePath {
+    TreePath::new(text.as_bytes()).expect("built from constants and names that were checked")
+}
+
+/// Names the two packages that claim one path.
+pub type Conflict = MergeError;

@@ -1,0 +1,179 @@
+//! Realising: from a list of locked artifacts to one root tree in the store and a view of it.
+//!
+//! Every stage is a function of trees with a key, so what was done for one project is not done again for another:
+//! package files become package trees ([`packages`]), these are merged ([`compose`]), the merged root is configured
+//! ([`configure`]), and the layers of that applied. The result's digest depends on the artifacts and nothing else.
+
+pub mod compose;
+pub mod configure;
+pub mod packages;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use envd_store::{Session, Tree, TreeId, TreePath};
+
+use self::{compose::Composed, configure::Configuration, packages::packages};
+use crate::{progress::Progress, provider::Artifact};
+
+/// Where package files come from.
+pub trait Source {
+    /// Fetches each file into `directory/<sha256>` unless it is there, checked against its digest, and reports it as soon
+    /// as it is by its number in `wanted`. A report that answers `false` means that the rest is not wanted any more.
+    fn fetch_all(
+        &self,
+        wanted: &[&Artifact],
+        directory: &Path,
+        progress: &dyn Progress,
+        arrived: &(dyn Fn(usize, PathBuf) -> bool + Sync),
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// Why something could not be realised.
+#[derive(Debug, thiserror::Error)]
+pub enum RealiseError {
+    /// A download failed.
+    #[error(transparent)]
+    Fetch(Box<dyn std::error::Error + Send + Sync>),
+    /// A package file was refused.
+    #[error("package {name} {version} is refused")]
+    Unpack {
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: String,
+        /// Why.
+        #[source]
+        source: crate::provider::debian::deb::DebError,
+    },
+    /// A package is not what the lock says.
+    #[error("the lock names {locked}, but the file it points to is {found}; run \"envd update\" to lock anew")]
+    Mislabelled {
+        /// As locked.
+        locked: String,
+        /// As found.
+        found: String,
+    },
+    /// A package's control data cannot be used.
+    #[error("the package in tree {tree} cannot be used: {problem}")]
+    Control {
+        /// Its tree.
+        tree: TreeId,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A package makes no valid tree.
+    #[error("the files of package {name} make no valid tree")]
+    Package {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: envd_store::tree::TreeError,
+    },
+    /// Two packages claim one path.
+    #[error("the packages do not fit together")]
+    Merge(#[source] envd_store::tree::MergeError),
+    /// Layers do not fit on the tree below.
+    #[error("the configured root makes no valid tree")]
+    Tree(#[source] envd_store::tree::TreeError),
+    /// A script of a package needs a shell or dpkg that the closure does not have.
+    #[error(
+        "{names} must be configured by scripts, which needs dpkg and a shell; add \"essential = true\" under [env] in envd.toml"
+    )]
+    NoShell {
+        /// The packages.
+        names: String,
+    },
+    /// A step of the configuration failed.
+    #[error(transparent)]
+    Step(configure::step::StepError),
+    /// A tree could not be kept or read.
+    #[error("cannot keep or read a tree of the store")]
+    StoreTree(#[source] envd_store::StoreError),
+    /// An object could not be kept or read.
+    #[error("cannot keep or read an object of the store")]
+    Object(#[source] envd_store::object::ObjectError),
+    /// A view could not be made.
+    #[error("cannot make the view of the root")]
+    View(#[source] envd_store::StoreError),
+    /// Something another process removed while it was needed.
+    #[error("the tree of package {name} vanished while it was needed; run the command again")]
+    Vanished {
+        /// The package.
+        name: String,
+    },
+}
+
+/// What was realised.
+pub struct Realised {
+    /// The root's tree.
+    pub root: TreeId,
+    /// Its view: a directory.
+    pub view: PathBuf,
+    /// All trees that the result was made of: packages, the composed tree, layers.
+    pub trees: Vec<TreeId>,
+}
+
+/// Realises the artifacts. `program` is envd's own executable, for the configuration's child processes.
+pub fn realise(
+    session: &Session,
+    artifacts: &[Artifact],
+    source: &dyn Source,
+    program: &Path,
+    progress: &dyn Progress,
+) -> Result<Realised, RealiseError> {
+    let stage = Instant::now();
+    let packages = packages(session, artifacts, source, progress)?;
+    tracing::debug!(packages = packages.len(), elapsed = ?stage.elapsed(), "packages are in the store");
+
+    let stage = Instant::now();
+    let composed = compose::compose(session, &packages)?;
+    tracing::debug!(entries = composed.tree.len(), elapsed = ?stage.elapsed(), "composed");
+
+    let stage = Instant::now();
+    let mut trees: Vec<TreeId> = packages.iter().map(|package| package.id).collect();
+    let mut root = composed.tree.clone();
+    let mut scratch = None;
+    if composed.has_scripts {
+        require_shell(&composed, &packages)?;
+        let configuration = Configuration { session, program, packages: &packages, composed: &composed, progress };
+        let layers = configuration.layers()?;
+        for id in &layers.layers {
+            let layer = session.store().tree(id).map_err(RealiseError::StoreTree)?;
+            root = root.apply(&layer).map_err(RealiseError::Tree)?;
+        }
+        trees.extend(&layers.layers);
+        scratch = layers.scratch;
+    }
+    let id = session.add_tree(&root).map_err(RealiseError::StoreTree)?;
+    trees.push(id);
+    tracing::debug!(elapsed = ?stage.elapsed(), "configured");
+
+    let stage = Instant::now();
+    let view = match scratch {
+        Some((directory, shown)) => session.transform_view(directory, &shown, &root),
+        None => session.view(&id),
+    }
+    .map_err(RealiseError::View)?;
+    tracing::debug!(elapsed = ?stage.elapsed(), "view is there");
+    Ok(Realised { root: id, view, trees })
+}
+
+/// Scripts can only run where there is something to run them.
+fn require_shell(composed: &Composed, packages: &[compose::Package]) -> Result<(), RealiseError> {
+    let has = |path: &str| composed.tree.get(&checked(path)).is_some();
+    if has("usr/bin/dpkg") && (has("usr/bin/sh") || has("usr/bin/dash")) {
+        return Ok(());
+    }
+    let scripted: Vec<&str> =
+        packages.iter().filter(|p| p.preinst || p.postinst).map(|p| p.name.as_str()).collect();
+    Err(RealiseError::NoShell { names: scripted.join(", ") })
+}
+
+/// A path of this program's own constants.
+fn checked(path: &str) -> TreePath {
+    TreePath::new(path.as_bytes()).expect("a constant path is well formed")
+}

@@ -4,8 +4,10 @@
 //! ARCHITECTURE.md draws the map; every module here is one room of it.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod environment;
+pub mod progress;
 pub mod project;
 pub mod provider;
 pub mod settings;

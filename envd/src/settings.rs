@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::{ConfigError, Fault, Reader, Source};
+use crate::config::{ConfigError, Fault, Reader, Source, TableReader};
 
 /// An environment variable that envd reads.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ variables! {
     ENVD_DEBIAN_MIRROR = "Address of the Debian archive";
     ENVD_DEBIAN_SECURITY_MIRROR = "Address of the Debian security archive";
     ENVD_SNAPSHOT_MIRROR = "Address of the archive of past states";
+    ENVD_DEBIAN_KEYRING = "File of OpenPGP certificates to trust instead of Debian's";
     ENVD_LOG = "What to log to standard error, such as debug or envd::resolve=trace";
     NO_COLOR = "Not empty: no colours";
     XDG_CONFIG_HOME = "Where the user's envd/config.toml is (default ~/.config)";
@@ -48,9 +49,9 @@ variables! {
 /// The default address of the Debian archive. Trust is by signature, so a mirror over plain HTTP is as good.
 pub const DEBIAN_MIRROR: &str = "https://deb.debian.org/debian";
 /// The default address of the Debian security archive.
-pub const DEBIAN_SECURITY_MIRROR: &str = "https://security.debian.org/debian-security";
+pub const DEBIAN_SECURITY_MIRROR: &str = "https://deb.debian.org/debian-security";
 /// The default address of the archive of past states.
-pub const SNAPSHOT_MIRROR: &str = "https://snapshot.debian.org";
+pub const SNAPSHOT_MIRROR: &str = "https://snapshot.debian.org/archive";
 /// The store of the root user.
 const SYSTEM_STORE: &str = "/var/lib/envd";
 /// Downloads at a time, unless the user says otherwise. Mirrors begin to refuse well above it.
@@ -108,6 +109,8 @@ pub struct Settings {
     pub debian_security_mirror: String,
     /// Address of the archive of past states, without a slash at its end.
     pub snapshot_mirror: String,
+    /// Certificates to trust instead of Debian's. Absolute.
+    pub debian_keyring: Option<PathBuf>,
     /// Downloads at a time.
     pub concurrency: u32,
     /// What to log, if anything.
@@ -172,7 +175,7 @@ impl Settings {
             None => Ok(file.unwrap_or_else(|| default.to_owned())),
         };
         Ok(Self {
-            store: store(variables, uid)?,
+            store: store(variables, file.store, uid)?,
             offline: truth(variables, variable::ENVD_OFFLINE)?
                 .or(file.offline)
                 .unwrap_or(false),
@@ -191,6 +194,7 @@ impl Settings {
                 file.snapshot_mirror,
                 SNAPSHOT_MIRROR,
             )?,
+            debian_keyring: path(variables, variable::ENVD_DEBIAN_KEYRING)?.or(file.debian_keyring),
             concurrency: file.concurrency.unwrap_or(CONCURRENCY),
             log: text(variables, variable::ENVD_LOG)?,
             no_color: variables.set(variable::NO_COLOR).is_some(),
@@ -201,6 +205,8 @@ impl Settings {
 /// What the user's file says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct FileSettings {
+    store: Option<PathBuf>,
+    debian_keyring: Option<PathBuf>,
     offline: Option<bool>,
     debian_mirror: Option<String>,
     debian_security_mirror: Option<String>,
@@ -218,27 +224,27 @@ impl FileSettings {
                 .get("concurrency")
                 .and_then(|v| reader.number("concurrency", v, 1..=64));
             let mut settings = Self {
+                store: absolute_path(reader, top, "store", "store"),
                 offline,
                 concurrency,
                 ..Self::default()
             };
-            let Some(mut mirrors) = top.get("mirrors").and_then(|v| reader.table("mirrors", v))
-            else {
+            let Some(mut debian) = top.get("debian").and_then(|v| reader.table("debian", v)) else {
                 return settings;
             };
             for (key, slot) in [
-                ("debian", &mut settings.debian_mirror),
-                ("debian-security", &mut settings.debian_security_mirror),
-                ("snapshot", &mut settings.snapshot_mirror),
+                ("mirror", &mut settings.debian_mirror),
+                ("security-mirror", &mut settings.debian_security_mirror),
+                ("snapshot-mirror", &mut settings.snapshot_mirror),
             ] {
-                let Some(value) = mirrors.get(key) else {
+                let Some(value) = debian.get(key) else {
                     continue;
                 };
-                let Some(address) = reader.string(&format!("mirrors.{key}"), value) else {
+                let Some(address) = reader.string(&format!("debian.{key}"), value) else {
                     continue;
                 };
                 if let Some(expected) = unusable_address(address.get_ref()) {
-                    let message = format!("`mirrors.{key}` is {:?}: {expected}", address.get_ref());
+                    let message = format!("`debian.{key}` is {:?}: {expected}", address.get_ref());
                     reader.report(
                         address.span(),
                         Fault {
@@ -249,10 +255,37 @@ impl FileSettings {
                 }
                 *slot = Some(address.into_inner().trim_end_matches('/').to_owned());
             }
-            reader.finish(mirrors);
+            settings.debian_keyring =
+                absolute_path(reader, &mut debian, "keyring", "debian.keyring");
+            reader.finish(debian);
             settings
         })
     }
+}
+
+/// A path of the user's file: absolute, as there is no directory that it could be relative to everywhere.
+fn absolute_path(
+    reader: &mut Reader,
+    table: &mut TableReader<'_, '_>,
+    key: &'static str,
+    name: &str,
+) -> Option<PathBuf> {
+    let text = reader.string(name, table.get(key)?)?;
+    let path = PathBuf::from(text.get_ref());
+    if !path.is_absolute() {
+        let message = format!(
+            "`{name}` must be an absolute path, not {:?}",
+            text.get_ref()
+        );
+        reader.report(
+            text.span(),
+            Fault {
+                message,
+                help: None,
+            },
+        );
+    }
+    Some(path)
 }
 
 /// Where the user's file would be.
@@ -260,17 +293,13 @@ pub fn config_file(variables: &HostVariables) -> Option<PathBuf> {
     directory(variables, variable::XDG_CONFIG_HOME, ".config").map(|d| d.join("envd/config.toml"))
 }
 
-fn store(variables: &HostVariables, uid: u32) -> Result<PathBuf, SettingsError> {
-    if let Some(store) = variables.set(variable::ENVD_STORE) {
-        let path = Path::new(store);
-        if !path.is_absolute() {
-            return Err(SettingsError::Variable {
-                name: variable::ENVD_STORE,
-                value: path.display().to_string(),
-                expected: "it must be an absolute path",
-            });
-        }
-        return Ok(path.to_owned());
+fn store(
+    variables: &HostVariables,
+    file: Option<PathBuf>,
+    uid: u32,
+) -> Result<PathBuf, SettingsError> {
+    if let Some(store) = path(variables, variable::ENVD_STORE)?.or(file) {
+        return Ok(store);
     }
     if uid == 0 {
         return Ok(SYSTEM_STORE.into());
@@ -278,6 +307,18 @@ fn store(variables: &HostVariables, uid: u32) -> Result<PathBuf, SettingsError> 
     directory(variables, variable::XDG_DATA_HOME, ".local/share")
         .map(|d| d.join("envd"))
         .ok_or(SettingsError::NoHome)
+}
+
+/// A variable's value as an absolute path.
+fn path(variables: &HostVariables, name: &'static str) -> Result<Option<PathBuf>, SettingsError> {
+    match variables.set(name).map(Path::new) {
+        Some(path) if !path.is_absolute() => Err(SettingsError::Variable {
+            name,
+            value: path.display().to_string(),
+            expected: "it must be an absolute path",
+        }),
+        path => Ok(path.map(Path::to_owned)),
+    }
 }
 
 /// A base directory: relative ones are ignored, as its specification demands.
@@ -365,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_variable_goes_before_the_file_and_the_file_before_the_default() {
-        let file = "offline = true\nconcurrency = 3\n[mirrors]\ndebian = \"http://mirror.example/debian/\"\n";
+        let file = "offline = true\nconcurrency = 3\n[debian]\nmirror = \"http://mirror.example/debian/\"\n";
         let settings = with_file(file, &[]).unwrap();
         assert_eq!(settings.debian_mirror, "http://mirror.example/debian");
         assert_eq!(settings.debian_security_mirror, DEBIAN_SECURITY_MIRROR);

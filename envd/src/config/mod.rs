@@ -9,7 +9,7 @@ pub mod schema;
 pub mod source;
 mod write;
 
-pub(crate) use reader::{Fault, Reader};
+pub(crate) use reader::{Fault, Reader, TableReader};
 
 pub use manifest::{AcceptExpired, EnvironmentSection, Home, Manifest, NAME, package_name};
 pub use source::{ConfigError, Diagnostic, Source};

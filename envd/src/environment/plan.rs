@@ -128,7 +128,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         ids: Ids {
             uid: inputs.uid(),
             gid: inputs.gid(),
-            all: true,
+            // An ordinary user's view of the store is all its own; other ids matter to root, and to who plays root.
+            all: inputs.caller.uid == 0 || inputs.as_root,
         },
         hostname: hostname(inputs).to_owned(),
         command: Command {
@@ -136,6 +137,9 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
             arguments,
             environment: variables::of(inputs, &home, &shell),
             directory,
+            umask: None,
+            // In a session of the caller's, `kill 0` and the terminal reach the caller.
+            new_session: inputs.strict && !inputs.terminal,
         },
         privileges: policy.privileges,
         limits: policy.limits,

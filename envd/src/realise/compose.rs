@@ -4,13 +4,13 @@
 use std::{collections::BTreeMap, io::Read};
 
 use envd_store::{
-    Digest, Entry, Meta, Node, Session, Store, Tree, TreeId, TreePath,
+    Entry, Meta, Node, Session, Store, Tree, TreeId, TreePath,
     tree::{MergeError, TreeError, merge},
 };
 use md5::{Digest as _, Md5};
 
 use super::{RealiseError, configure::scripts};
-use crate::provider::debian::{control::Paragraph, deb::MERGED, dependency};
+use crate::provider::debian::{control::Stanza, deb::MERGED, dependency};
 
 /// One unpacked package.
 pub struct Package {
@@ -43,7 +43,7 @@ impl Package {
             tree: id,
             problem: "its control paragraph is not UTF-8".to_owned(),
         })?;
-        let fields = Paragraph::parse(&control)
+        let fields = Stanza::only(&control)
             .map_err(|e| RealiseError::Control { tree: id, problem: e.to_string() })?;
         let field = |name: &str| {
             fields.get(name).map(str::to_owned).ok_or_else(|| RealiseError::Control {
@@ -77,7 +77,7 @@ impl Package {
     }
 
     fn field(&self, name: &str) -> Option<String> {
-        let fields = Paragraph::parse(&self.control).ok()?;
+        let fields = Stanza::only(&self.control).ok()?;
         fields.get(name).map(str::to_owned)
     }
 
@@ -92,8 +92,8 @@ impl Package {
     /// Packages whose files this one may take over.
     fn replaces(&self) -> Vec<String> {
         let Some(text) = self.field("Replaces") else { return Vec::new() };
-        dependency::parse("Replaces", &text)
-            .map(|groups| groups.into_iter().flatten().map(|relation| relation.name.to_string()).collect())
+        dependency::parse_field("Replaces", &text)
+            .map(|clauses| clauses.into_iter().flatten().map(|replaced| replaced.name.to_owned()).collect())
             .unwrap_or_default()
     }
 }
@@ -168,11 +168,9 @@ fn with_merged_usr(tree: &Tree) -> Result<Tree, RealiseError> {
         let inside = path(&format!("usr/{name}"));
         let always = matches!(name, "bin" | "sbin" | "lib");
         if tree.get(&path(name)).is_none() && (always || tree.get(&inside).is_some()) {
-            let target = format!("usr/{name}").into_bytes().into_boxed_slice();
-            let meta = Meta { mode: 0o777, ..Meta::default() };
-            layer.insert(path(name), Entry { meta, node: Node::Symlink { target } }).map_err(RealiseError::Tree)?;
+            layer.insert(path(name), Entry::symlink(format!("usr/{name}"))).map_err(RealiseError::Tree)?;
             if tree.get(&inside).is_none() {
-                layer.insert(inside, directory()).map_err(RealiseError::Tree)?;
+                layer.insert(inside, Entry::directory(Meta::directory())).map_err(RealiseError::Tree)?;
             }
         }
     }
@@ -209,10 +207,10 @@ fn database(session: &Session, packages: &[Package]) -> Result<Tree, RealiseErro
 
     let mut builder = Tree::builder();
     for name in ["alternatives", "parts", "updates", "triggers", "info"] {
-        builder.insert(path(&format!("var/lib/dpkg/{name}")), directory()).map_err(RealiseError::Tree)?;
+        builder.insert(path(&format!("var/lib/dpkg/{name}")), Entry::directory(Meta::directory())).map_err(RealiseError::Tree)?;
     }
     for (name, content) in files {
-        let (digest, size) = session.put(&content, 0o644).map_err(RealiseError::Object)?;
+        let (digest, size) = session.put(&content, 0o644)?;
         let meta = Meta { mode: 0o644, ..Meta::default() };
         let entry = Entry { meta, node: Node::File { digest, size } };
         builder.insert(path(&format!("var/lib/dpkg/{name}")), entry).map_err(RealiseError::Tree)?;
@@ -262,32 +260,16 @@ fn triggers(store: &Store, package: &Package) -> Result<Vec<(String, bool)>, Rea
 /// The content of a regular file of a tree, if it has one there.
 pub fn read(store: &Store, tree: &Tree, at: &str) -> Result<Option<Vec<u8>>, RealiseError> {
     let Ok(at) = TreePath::new(at.as_bytes()) else { return Ok(None) };
-    let Some((digest, mode)) = file(tree, &at) else { return Ok(None) };
+    let (Some(entry), Some((digest, _))) = (tree.get(&at), tree.content(&at)) else { return Ok(None) };
     let mut content = Vec::new();
     store
-        .open_object(&digest, mode)
-        .and_then(|mut file| file.read_to_end(&mut content).map_err(Into::into))
-        .map_err(RealiseError::Object)?;
+        .object(&digest, entry.meta.mode)?
+        .read_to_end(&mut content)
+        .map_err(|source| RealiseError::Read { path: at, source })?;
     Ok(Some(content))
-}
-
-fn file(tree: &Tree, at: &TreePath) -> Option<(Digest, u16)> {
-    let entry = tree.get(at)?;
-    match &entry.node {
-        Node::File { digest, .. } => Some((*digest, entry.meta.mode)),
-        Node::HardLink { target } => file(tree, target),
-        _ => None,
-    }
-}
-
-fn directory() -> Entry {
-    Entry { meta: Meta { mode: 0o755, ..Meta::default() }, node: Node::Directory }
 }
 
 /// A path that is known to be well formed.
 fn path(text: &str) -> TreePath {
     TreePath::new(text.as_bytes()).expect("built from constants and names that were checked")
 }
-
-/// Names the two packages that claim one path.
-pub type Conflict = MergeError;

@@ -90,15 +90,18 @@ pub enum RealiseError {
     /// A step of the configuration failed.
     #[error(transparent)]
     Step(configure::step::StepError),
-    /// A tree could not be kept or read.
-    #[error("cannot keep or read a tree of the store")]
-    StoreTree(#[source] envd_store::StoreError),
-    /// An object could not be kept or read.
-    #[error("cannot keep or read an object of the store")]
-    Object(#[source] envd_store::object::ObjectError),
-    /// A view could not be made.
-    #[error("cannot make the view of the root")]
-    View(#[source] envd_store::StoreError),
+    /// The store refused a step.
+    #[error(transparent)]
+    Store(#[from] envd_store::StoreError),
+    /// An object's content could not be read.
+    #[error("cannot read the content of {path} from the store")]
+    Read {
+        /// Where it is in its tree.
+        path: TreePath,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Something another process removed while it was needed.
     #[error("the tree of package {name} vanished while it was needed; run the command again")]
     Vanished {
@@ -142,22 +145,21 @@ pub fn realise(
         let configuration = Configuration { session, program, packages: &packages, composed: &composed, progress };
         let layers = configuration.layers()?;
         for id in &layers.layers {
-            let layer = session.store().tree(id).map_err(RealiseError::StoreTree)?;
+            let layer = session.store().tree(id)?;
             root = root.apply(&layer).map_err(RealiseError::Tree)?;
         }
         trees.extend(&layers.layers);
         scratch = layers.scratch;
     }
-    let id = session.add_tree(&root).map_err(RealiseError::StoreTree)?;
+    let id = session.add_tree(&root)?;
     trees.push(id);
     tracing::debug!(elapsed = ?stage.elapsed(), "configured");
 
     let stage = Instant::now();
     let view = match scratch {
-        Some((directory, shown)) => session.transform_view(directory, &shown, &root),
+        Some((directory, shown)) => session.transform_view(&directory, &shown, &root),
         None => session.view(&id),
-    }
-    .map_err(RealiseError::View)?;
+    }?;
     tracing::debug!(elapsed = ?stage.elapsed(), "view is there");
     Ok(Realised { root: id, view, trees })
 }

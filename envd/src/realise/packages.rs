@@ -39,7 +39,7 @@ pub fn packages(
 
 fn load(session: &Session, artifact: &Artifact) -> Result<Package, RealiseError> {
     let id = known(session, artifact).ok_or_else(|| RealiseError::Vanished { name: artifact.name.clone() })?;
-    let tree = session.store().tree(&id).map_err(RealiseError::StoreTree)?;
+    let tree = session.store().tree(&id)?;
     let package = Package::load(session.store(), id, tree)?;
     let says = (&package.name, &package.version, &package.architecture);
     if says != (&artifact.name, &artifact.version, &artifact.architecture) {
@@ -106,7 +106,7 @@ fn unpack(session: &Session, artifact: &Artifact, path: &Path) -> Result<(), Rea
         source,
     };
     let tree = deb::unpack(session, path).map_err(refused)?;
-    let id = session.add_tree(&tree).map_err(RealiseError::StoreTree)?;
+    let id = session.add_tree(&tree)?;
     let key = key(&["deb", UNPACK_VERSION, &artifact.sha256.to_string()]);
-    session.set_memo(&key, &id).map_err(RealiseError::StoreTree)
+    Ok(session.set_memo(&key, &id)?)
 }

@@ -47,7 +47,7 @@ pub enum DebError {
     Tree(#[from] envd_store::tree::TreeError),
     /// The store could not take the generated list of files.
     #[error("cannot store the package's list of files")]
-    Store(#[from] envd_store::object::ObjectError),
+    Store(#[from] envd_store::StoreError),
 }
 
 /// Takes the package at `path` into the store and says what it holds. Its digest was checked by whoever fetched it.

@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use envd_store::{Digest, Hasher, Session, Tree, TreeId};
+use envd_store::{Digest, Entry, Hasher, Meta, Node, Session, Tree, TreeId};
 
 use self::step::{Job, StepError};
 use super::{RealiseError, compose::Composed, compose::Package};
@@ -51,7 +51,7 @@ pub struct Layers {
 impl Configuration<'_> {
     /// The layers, from the store where it has them, else made.
     pub fn layers(&self) -> Result<Layers, RealiseError> {
-        let base_id = self.session.add_tree(&self.composed.tree).map_err(RealiseError::StoreTree)?;
+        let base_id = self.session.add_tree(&self.composed.tree)?;
         let key = key(&["configure", &recipe::VERSION.to_string(), &base_id.to_string()]);
         let calls_key = self::key(&["configure-calls", &key.to_string()]);
         let mut run = Run { configuration: self, base_id, base_layer: None, base_upper: None, scratch: None, count: 0 };
@@ -61,8 +61,8 @@ impl Configuration<'_> {
             Some((layer, calls)) => (layer, run.remembered_calls(&calls)?),
             None => {
                 let (layer, calls) = run.base()?;
-                self.session.set_memo(&key, &layer).map_err(RealiseError::StoreTree)?;
-                self.session.set_memo(&calls_key, &run.remember_calls(&calls)?).map_err(RealiseError::StoreTree)?;
+                self.session.set_memo(&key, &layer)?;
+                self.session.set_memo(&calls_key, &run.remember_calls(&calls)?)?;
                 (layer, calls)
             }
         };
@@ -96,7 +96,7 @@ impl Run<'_> {
         if let Some((view, _)) = &self.scratch {
             return Ok(view.clone());
         }
-        let view = self.session().private_view(&tree).map_err(RealiseError::View)?;
+        let view = self.session().private_view(&tree)?;
         self.scratch = Some((view.clone(), tree));
         Ok(view)
     }
@@ -133,7 +133,7 @@ impl Run<'_> {
         for (path, _) in tree.iter() {
             let Ok(path) = std::str::from_utf8(path.as_bytes()) else { continue };
             let Some(deferred) = recipe::DEFERRED.iter().find(|d| recipe::matches(d.pattern, path)) else { continue };
-            if deferred.unless_below.is_some_and(|directory| tree.below(&super::checked(directory)).nth(1).is_some()) {
+            if deferred.unless_below.is_some_and(|directory| tree.below(&super::checked(directory)).next().is_some()) {
                 continue;
             }
             let stub = write(&format!("deferred-{}", stand_ins.len()), &recipe::stub(deferred.stub, path))?;
@@ -205,7 +205,7 @@ impl Run<'_> {
             }
             let (number, key, step) = running.remove(0);
             let layer = step.wait(&mut |_| {}).map_err(RealiseError::Step)?;
-            self.session().set_memo(&key, &layer).map_err(RealiseError::StoreTree)?;
+            self.session().set_memo(&key, &layer)?;
             layers.insert(number, layer);
             phase.advance(1);
         }
@@ -216,7 +216,7 @@ impl Run<'_> {
     fn configured(&self) -> Result<Tree, RealiseError> {
         let mut tree = self.configuration.composed.tree.clone();
         if let Some(layer) = &self.base_layer {
-            let layer = self.session().store().tree(layer).map_err(RealiseError::StoreTree)?;
+            let layer = self.session().store().tree(layer)?;
             tree = tree.apply(&layer).map_err(RealiseError::Tree)?;
         }
         Ok(tree)
@@ -281,18 +281,18 @@ impl Run<'_> {
             }
             text.extend(b"\n\0");
         }
-        let (digest, size) = self.session().put(&text, 0o644).map_err(RealiseError::Object)?;
+        let (digest, size) = self.session().put(&text, 0o644)?;
         let mut builder = Tree::builder();
-        let meta = envd_store::Meta { mode: 0o644, ..Default::default() };
-        let node = envd_store::Node::File { digest, size };
-        builder.insert(super::checked("calls"), envd_store::Entry { meta, node }).map_err(RealiseError::Tree)?;
+        let meta = Meta { mode: 0o644, ..Meta::default() };
+        let node = Node::File { digest, size };
+        builder.insert(super::checked("calls"), Entry { meta, node }).map_err(RealiseError::Tree)?;
         let tree = builder.finish().map_err(RealiseError::Tree)?;
-        self.session().add_tree(&tree).map_err(RealiseError::StoreTree)
+        self.session().add_tree(&tree)
     }
 
     fn remembered_calls(&self, id: &TreeId) -> Result<Vec<Call>, RealiseError> {
         let store = self.session().store();
-        let tree = store.tree(id).map_err(RealiseError::StoreTree)?;
+        let tree = store.tree(id)?;
         Ok(parse_calls(&super::compose::read(store, &tree, "calls")?.unwrap_or_default()))
     }
 }
@@ -318,9 +318,17 @@ fn parse_calls(log: &[u8]) -> Vec<Call> {
 fn subtree(tree: &Tree, at: &str) -> Digest {
     let mut hasher = KeyHasher::new("subtree");
     if let Ok(at) = envd_store::TreePath::new(at.trim_end_matches('/').as_bytes()) {
-        for (path, entry) in tree.below(&at) {
+        let top = tree.get(&at).map(|entry| (&at, entry));
+        for (path, entry) in top.into_iter().chain(tree.below(&at)) {
             hasher.word(path.as_bytes());
-            hasher.word(entry.manifest_line(path).as_bytes());
+            hasher.word(&entry.meta.mode.to_le_bytes());
+            match &entry.node {
+                Node::Directory => hasher.word(b"d"),
+                Node::File { digest, .. } => hasher.word(digest.as_bytes()),
+                Node::Symlink { target } => hasher.word(target),
+                Node::HardLink { target } => hasher.word(target.as_bytes()),
+                Node::Whiteout => hasher.word(b"w"),
+            }
         }
     }
     hasher.finish()

@@ -8,9 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod digest;
+mod escape;
 mod path;
 pub mod tree;
 
 pub use digest::{Digest, DigestError, Hasher};
 pub use path::{PathError, TreePath};
-pub use tree::{Entry, Meta, Node, Tree, TreeId};
+pub use tree::{
+    Entry, ManifestError, MergeError, Meta, Node, Tree, TreeBuilder, TreeError, TreeId,
+    directory_mode_on_disk, file_mode_on_disk, merge,
+};

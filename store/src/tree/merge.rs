@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, Meta, Node, Tree, builder, links};
+use super::{Entry, Meta, Tree, builder, links};
 use crate::TreePath;
 
 /// Why some trees have no union.
@@ -172,7 +172,7 @@ fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Digest;
+    use crate::{Digest, Node};
 
     /// `name=content` a file, `name/` a directory, `name/!` a private one, `name>target` a symbolic link, `name&target` a hard link.
     fn tree(entries: &[&str]) -> Tree {

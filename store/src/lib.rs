@@ -9,7 +9,9 @@
 
 mod digest;
 mod escape;
+pub mod ingest;
 mod path;
+pub mod project;
 pub mod store;
 pub mod tree;
 

@@ -151,14 +151,17 @@ pub(crate) trait Context<T> {
 
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn context(self, step: &'static str, path: impl FnOnce() -> PathBuf) -> Result<T> {
-        self.map_err(|error| {
-            let source: io::Error = error.into();
-            let path = path();
-            let full = [Errno::NOSPC, Errno::DQUOT].map(Errno::raw_os_error);
-            match source.raw_os_error() {
-                Some(code) if full.contains(&code) => StoreError::Full { step, path, source },
-                _ => StoreError::Io { step, path, source },
-            }
-        })
+        self.map_err(|error| StoreError::io(step, path(), error))
+    }
+}
+
+impl StoreError {
+    pub(crate) fn io(step: &'static str, path: PathBuf, source: impl Into<io::Error>) -> Self {
+        let source = source.into();
+        let full = [Errno::NOSPC, Errno::DQUOT].map(Errno::raw_os_error);
+        match source.raw_os_error() {
+            Some(code) if full.contains(&code) => Self::Full { step, path, source },
+            _ => Self::Io { step, path, source },
+        }
     }
 }

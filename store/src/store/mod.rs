@@ -29,7 +29,7 @@ use rustix::{
     io::Errno,
 };
 
-pub(crate) use directory::{DIRECTORY, list, open as open_directory};
+pub(crate) use directory::{DIRECTORY, list};
 pub(crate) use error::Context;
 pub use error::{Result, StoreError};
 pub use gc::{GcOptions, GcReport, RootUsage};

@@ -17,7 +17,7 @@ use rustix::{
 };
 
 use super::{
-    Context, Result, Store, directory,
+    Context, Result, Store, StoreError, directory,
     objects::{ObjectName, Umask},
     sync::Unsynced,
 };
@@ -149,6 +149,11 @@ impl Session {
         let path = self.path().join(name.to_string_lossy().as_ref());
         mkdirat(self.fd(), &*name, Mode::RWXU).context("create", || path.clone())?;
         Ok(path)
+    }
+
+    /// A failed write to a file of this session, for those who write through [`std::io::Write`].
+    pub fn write_error(&self, source: std::io::Error) -> StoreError {
+        StoreError::io("write a file in", self.path(), source)
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

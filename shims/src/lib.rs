@@ -2,7 +2,54 @@
 //!
 //! A [`Plan`] says everything that is to happen, as data; [`launch`] makes it happen. Policy is elsewhere: the launcher
 //! does what the plan says and refuses what the kernel refuses, by name.
+//!
+//! One clone3(2) makes the new process in its namespaces. It assembles the root, becomes PID 1 and starts the command as
+//! its child; the launching process keeps the other end of a connection to it. When either end goes, so does the
+//! environment: nothing of it outlives its owner or its command.
 
+#![deny(unsafe_code)]
+
+mod command;
+mod devices;
+mod errno;
+mod error;
+mod explain;
+mod ids;
+mod launch;
+mod mounts;
+mod network;
 pub mod plan;
+mod privileges;
+mod root;
+mod running;
+pub mod seccomp;
+mod setup;
+#[allow(unsafe_code)]
+mod sys;
+mod target;
+mod terminal;
+mod text;
+mod wire;
 
+pub use errno::Errno;
+pub use error::{LaunchError, SetupError};
+pub use launch::launch;
 pub use plan::Plan;
+pub use running::{Downgrade, Exit, Running};
+
+/// Launches, relays signals and the terminal, waits, and gives how the command ended.
+///
+/// A program that is not there or cannot be executed is an exit too (127 and 126, as in shells) and is said on standard
+/// error; everything else that prevents the launch is an error.
+pub fn run(plan: &Plan) -> Result<Exit, LaunchError> {
+    match launch(plan).and_then(Running::wait) {
+        Err(error) => match (error.exec_code(), std::error::Error::source(&error)) {
+            (Some(code), Some(source)) => {
+                eprintln!("envd: {source}");
+                Ok(Exit::Code(code))
+            }
+            _ => Err(error),
+        },
+        exit => exit,
+    }
+}

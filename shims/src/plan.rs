@@ -1,8 +1,14 @@
 //! The plan: what the launcher is to do, as a value that prints, compares and round-trips (JSON, `envd run --print-plan`).
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
+
+use crate::text;
 
 /// Everything about one environment and the first process in it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -32,6 +38,7 @@ pub enum Root {
     /// An overlay over directories, topmost first, whose writes go to `upper`.
     Overlay {
         /// Lower directories, topmost first.
+        #[serde(with = "text")]
         lowers: Vec<PathBuf>,
         /// Where writes go.
         upper: Upper,
@@ -39,6 +46,7 @@ pub enum Root {
     /// A directory, read-only.
     ReadOnly {
         /// The directory.
+        #[serde(with = "text")]
         directory: PathBuf,
     },
 }
@@ -55,8 +63,10 @@ pub enum Upper {
     /// Two directories on one file system outside.
     Directory {
         /// What was written.
+        #[serde(with = "text")]
         upper: PathBuf,
         /// The overlay's own work directory, empty.
+        #[serde(with = "text")]
         work: PathBuf,
     },
 }
@@ -65,11 +75,14 @@ pub enum Upper {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Mount {
-    /// A directory or file of the host, with what is mounted below it.
+    /// A directory or file of the host, with what is mounted below it. Set-user-id bits have no effect below it, nor do
+    /// device nodes unless the target lies in `/dev`.
     Bind {
         /// On the host.
+        #[serde(with = "text")]
         source: PathBuf,
         /// Inside.
+        #[serde(with = "text")]
         target: PathBuf,
         /// Without write access (applied to all that is mounted below, too).
         read_only: bool,
@@ -79,6 +92,7 @@ pub enum Mount {
     /// A fresh tmpfs.
     Tmpfs {
         /// Inside.
+        #[serde(with = "text")]
         target: PathBuf,
         /// Permissions of its root, such as `0o1777`.
         mode: u32,
@@ -88,23 +102,28 @@ pub enum Mount {
     /// An overlay of a host directory under a tmpfs: readable as it is, writes gone at the end.
     Scratch {
         /// On the host.
+        #[serde(with = "text")]
         source: PathBuf,
         /// Inside.
+        #[serde(with = "text")]
         target: PathBuf,
     },
     /// procfs of the new PID namespace.
     Proc {
         /// Inside, `/proc`.
+        #[serde(with = "text")]
         target: PathBuf,
     },
     /// A minimal `/dev`: null, zero, full, random, urandom, tty, ptmx, pts, shm, mqueue if IPC is private, fd links.
     Devices {
         /// Inside, `/dev`.
+        #[serde(with = "text")]
         target: PathBuf,
     },
     /// A file with this content, in the upper layer or the mount it lies in.
     File {
         /// Inside.
+        #[serde(with = "text")]
         target: PathBuf,
         /// Its content.
         content: String,
@@ -114,6 +133,7 @@ pub enum Mount {
     /// A directory.
     Directory {
         /// Inside.
+        #[serde(with = "text")]
         target: PathBuf,
         /// Permissions.
         mode: u32,
@@ -121,10 +141,28 @@ pub enum Mount {
     /// A symbolic link.
     Symlink {
         /// Inside.
+        #[serde(with = "text")]
         target: PathBuf,
         /// What it points to.
+        #[serde(with = "text")]
         points_to: PathBuf,
     },
+}
+
+impl Mount {
+    /// Where it appears inside.
+    pub fn target(&self) -> &Path {
+        match self {
+            Mount::Bind { target, .. }
+            | Mount::Tmpfs { target, .. }
+            | Mount::Scratch { target, .. }
+            | Mount::Proc { target }
+            | Mount::Devices { target }
+            | Mount::File { target, .. }
+            | Mount::Directory { target, .. }
+            | Mount::Symlink { target, .. } => target,
+        }
+    }
 }
 
 /// Which namespaces beyond user, mount and PID are private (namespaces(7)).
@@ -147,7 +185,8 @@ pub struct Ids {
     pub uid: u32,
     /// Group id inside that the caller's own appears as.
     pub gid: u32,
-    /// Map every other id too where the kernel lets us (root does); without, only the caller's.
+    /// Map every other id too where the kernel lets us (root may); without, only the caller's.
+    /// Where it does not, the launch reports [`crate::Downgrade::Ids`].
     pub all: bool,
 }
 
@@ -155,19 +194,31 @@ pub struct Ids {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Command {
     /// Looked up in `environment`'s PATH, inside, unless it has a slash.
+    #[serde(with = "text")]
     pub program: OsString,
     /// Arguments after the program's name.
+    #[serde(with = "text")]
     pub arguments: Vec<OsString>,
     /// The whole environment.
+    #[serde(with = "text")]
     pub environment: BTreeMap<String, OsString>,
     /// Working directory, inside.
+    #[serde(with = "text")]
     pub directory: PathBuf,
+    /// Permission bits that files are made without; the caller's own when absent.
+    #[serde(default)]
+    pub umask: Option<u32>,
+    /// A session of its own, without the caller's terminal, even when standard input is one. Also puts the caller's
+    /// process group out of reach: in a shared one, `kill 0` inside signals the caller too.
+    #[serde(default)]
+    pub new_session: bool,
 }
 
 /// What the process may do.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Privileges {
-    /// Capabilities kept in all sets, by capabilities(7) name in lower case without `CAP_`; all others leave the bounding set.
+    /// Capabilities kept in all sets, by capabilities(7) name in lower case without `CAP_`; all others leave the bounding
+    /// set. They count inside only, but `sys_admin` can undo what the plan mounts read-only or over something else.
     pub capabilities: Vec<String>,
     /// Which system calls are refused.
     pub seccomp: Seccomp,
@@ -177,7 +228,7 @@ pub struct Privileges {
     pub record_ownership: bool,
 }
 
-/// Which system calls are refused with EPERM (ENOSYS where programs fall back on it).
+/// Which system calls are refused with EPERM (ENOSYS where programs fall back on it): the table is [`crate::seccomp`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Seccomp {
@@ -189,12 +240,14 @@ pub enum Seccomp {
     Strict,
 }
 
-/// What Landlock confines beyond the mount namespace.
+/// What Landlock confines beyond the mount namespace. Terminals and other devices need `write` on `/dev`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Landlock {
     /// Directories below which writing is allowed. Empty with `read` = `/`: a read-only world.
+    #[serde(with = "text")]
     pub write: Vec<PathBuf>,
     /// Directories below which reading and executing is allowed.
+    #[serde(with = "text")]
     pub read: Vec<PathBuf>,
     /// Refuse connections to abstract Unix sockets of the outside.
     pub scope_abstract_sockets: bool,

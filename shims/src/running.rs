@@ -1,0 +1,320 @@
+//! An environment that runs, seen from its owner.
+
+use std::{
+    fmt,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use envd_init::protocol::{Order, Report};
+use nix::sys::signal::Signal;
+use rustix::{
+    event::{PollFd, PollFlags},
+    net::SendFlags,
+    process::{Pid, WaitId, WaitIdOptions},
+};
+
+use crate::{
+    errno::Errno,
+    error::LaunchError,
+    explain,
+    launch::RelayedSignals,
+    terminal::Terminal,
+    wire::{self, Packet},
+};
+
+/// How a command ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// With this code.
+    Code(u8),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Exit {
+    /// As shells count: the code, or 128 and the signal's number.
+    pub fn shell_code(self) -> u8 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128u8.wrapping_add(signal as u8),
+        }
+    }
+
+    fn from_status(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Exit::Signal(libc::WTERMSIG(status))
+        } else {
+            Exit::Code(libc::WEXITSTATUS(status) as u8)
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.shell_code().into()
+    }
+}
+
+/// Something the plan asks for that this host cannot do and that was left out. Never silent: show it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Downgrade {
+    /// Only the caller's own ids are mapped: others appear as 65534 inside.
+    Ids,
+    /// A part of the Landlock domain is not enforced.
+    Landlock {
+        /// The kernel's Landlock version; 0 is none.
+        version: i32,
+        /// What goes unrestricted.
+        unenforced: String,
+    },
+}
+
+impl fmt::Display for Downgrade {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Downgrade::Ids => formatter.write_str(
+                "only your own user and group ids are mapped: files of others appear as nobody's",
+            ),
+            Downgrade::Landlock {
+                version: 0,
+                unenforced,
+            } => write!(
+                formatter,
+                "this kernel has no Landlock: {unenforced} are not restricted by it"
+            ),
+            Downgrade::Landlock {
+                version,
+                unenforced,
+            } => write!(
+                formatter,
+                "version {version} of Landlock, as this kernel has it, does not restrict {unenforced}"
+            ),
+        }
+    }
+}
+
+/// A running environment. Dropping it ends the environment and waits until nothing of it is left.
+#[derive(Debug)]
+pub struct Running {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// `None` once closed, which ends the environment.
+    control: Option<OwnedFd>,
+    terminal: Option<Terminal>,
+    /// The command is in another session than the caller.
+    new_session: bool,
+    downgrades: Vec<Downgrade>,
+    /// The recorder's listener and the environment's root.
+    recording: Option<(OwnedFd, OwnedFd)>,
+    exit: Option<Exit>,
+    reaped: bool,
+    /// Restored last.
+    signals: RelayedSignals,
+}
+
+impl Running {
+    pub(crate) fn new(
+        pid: Pid,
+        pidfd: OwnedFd,
+        control: OwnedFd,
+        signals: RelayedSignals,
+        terminal: Option<Terminal>,
+        new_session: bool,
+        downgrades: Vec<Downgrade>,
+    ) -> Self {
+        Running {
+            pid,
+            pidfd,
+            control: Some(control),
+            terminal,
+            new_session,
+            downgrades,
+            recording: None,
+            exit: None,
+            reaped: false,
+            signals,
+        }
+    }
+
+    /// PID 1 of the environment, as the caller counts.
+    pub fn init_pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get() as u32
+    }
+
+    /// A pidfd of PID 1; it becomes readable when the environment is gone.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// What the plan asks for and this host cannot do.
+    pub fn downgrades(&self) -> &[Downgrade] {
+        &self.downgrades
+    }
+
+    pub(crate) fn control(&self) -> BorrowedFd<'_> {
+        // Only closed by `end`, after which nothing asks for it.
+        self.control.as_ref().unwrap_or(&self.pidfd).as_fd()
+    }
+
+    /// Reads until the command runs, or until it is known why it does not.
+    pub(crate) fn await_start(&mut self) -> Result<(), LaunchError> {
+        loop {
+            match wire::receive(self.control()).map_err(LaunchError::Wait)? {
+                Packet::Report(Report::Started) => return Ok(()),
+                Packet::Descriptors(descriptors) => {
+                    if let Ok([listener, root]) = <[OwnedFd; 2]>::try_from(descriptors) {
+                        self.recording = Some((listener, root));
+                    }
+                }
+                Packet::Failed(error) => {
+                    let hint = match &error {
+                        crate::SetupError::Maps { source, .. }
+                        | crate::SetupError::Propagation { source } => explain::restricted(*source),
+                        _ => String::new(),
+                    };
+                    let error = Box::new(error);
+                    return Err(LaunchError::Setup { error, hint });
+                }
+                Packet::Report(_) | Packet::End => return Err(LaunchError::Vanished),
+            }
+        }
+    }
+
+    /// Relays signals and the terminal until the command has ended, then waits until nothing of the environment is left.
+    pub fn wait(mut self) -> Result<Exit, LaunchError> {
+        self.relay(None)?;
+        self.finish()
+    }
+
+    /// Relays until the command has ended.
+    pub(crate) fn relay(&mut self, mut recorder: Option<Recorder<'_>>) -> Result<(), LaunchError> {
+        loop {
+            let listener = recorder.as_ref().map(|recorder| recorder.listener);
+            let ready = self.poll(listener).map_err(LaunchError::Wait)?;
+            if let (true, Some(recorder)) = (ready.listener, &mut recorder) {
+                (recorder.handle)()?;
+            }
+            if ready.signals {
+                self.relay_signals();
+            }
+            if ready.control {
+                match wire::receive(self.control()).map_err(LaunchError::Wait)? {
+                    Packet::Report(Report::Ended(status)) => {
+                        self.exit = Some(Exit::from_status(status));
+                        return Ok(());
+                    }
+                    Packet::Report(Report::Stopped(signal)) => self.stop(signal),
+                    Packet::End => return Ok(()),
+                    Packet::Report(Report::Started)
+                    | Packet::Failed(_)
+                    | Packet::Descriptors(_) => {}
+                }
+            }
+        }
+    }
+
+    fn poll(&self, listener: Option<BorrowedFd<'_>>) -> Result<Ready, Errno> {
+        let control = self.control();
+        let mut polled = vec![
+            PollFd::from_borrowed_fd(control, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.signals.descriptor.as_fd(), PollFlags::IN),
+        ];
+        polled.extend(listener.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        match rustix::event::poll(&mut polled, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Ready {
+            control: !polled[0].revents().is_empty(),
+            signals: !polled[1].revents().is_empty(),
+            // A hang-up means that nobody is left who could ask; the connection tells the rest.
+            listener: polled
+                .get(2)
+                .is_some_and(|fd| fd.revents().contains(PollFlags::IN)),
+        })
+    }
+
+    fn relay_signals(&mut self) {
+        while let Ok(Some(received)) = self.signals.descriptor.read_signal() {
+            let Ok(signal) = Signal::try_from(received.ssi_signo as i32) else {
+                continue;
+            };
+            if signal == Signal::SIGCONT {
+                self.resume();
+                continue;
+            }
+            // What the terminal sends goes to its whole foreground process group. In a session of its own the command is
+            // in none, and then it is for us to pass it on, but not twice where it has been delivered.
+            let from_terminal = received.ssi_code == libc::SI_KERNEL;
+            if from_terminal && !self.new_session {
+                continue;
+            }
+            let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) else {
+                continue;
+            };
+            let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+        }
+    }
+
+    fn stop(&mut self, signal: i32) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.stop(signal);
+            self.resume();
+        }
+    }
+
+    fn resume(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            let order = Order::Resume(terminal.continued());
+            let _ = rustix::net::send(self.control(), &order.encode(), SendFlags::NOSIGNAL);
+        }
+    }
+
+    /// Waits until the kernel has taken everything away.
+    pub(crate) fn finish(mut self) -> Result<Exit, LaunchError> {
+        self.end().map_err(LaunchError::Wait)?;
+        self.exit.ok_or(LaunchError::Vanished)
+    }
+
+    pub(crate) fn take_recording(&mut self) -> Option<(OwnedFd, OwnedFd)> {
+        self.recording.take()
+    }
+
+    /// Closes the connection, upon which PID 1 ends if it has not yet, and reaps it.
+    fn end(&mut self) -> Result<(), Errno> {
+        if self.reaped {
+            return Ok(());
+        }
+        self.reaped = true;
+        self.control = None;
+        let waited = loop {
+            let id = WaitId::PidFd(self.pidfd.as_fd());
+            match rustix::process::waitid(id, WaitIdOptions::EXITED) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => break other,
+            }
+        };
+        if let Some(terminal) = &mut self.terminal {
+            terminal.take_back();
+        }
+        waited.map(drop).map_err(Errno::from)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
+/// Who answers the notifications of the recorder.
+pub(crate) struct Recorder<'r> {
+    pub(crate) listener: BorrowedFd<'r>,
+    pub(crate) handle: &'r mut dyn FnMut() -> Result<(), LaunchError>,
+}
+
+struct Ready {
+    control: bool,
+    signals: bool,
+    listener: bool,
+}

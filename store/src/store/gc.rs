@@ -107,6 +107,9 @@ impl Store {
             }
         }
         self.sweep_trees(&kept, act, &mut report)?;
+        if act {
+            self.sweep_memos()?;
+        }
         self.sweep_objects(&marks, act, &mut report)?;
         if options.fetch {
             let keep = report

@@ -4,6 +4,7 @@ mod directory;
 mod error;
 mod gc;
 mod hold;
+mod memo;
 mod objects;
 mod recover;
 mod remove;
@@ -45,8 +46,8 @@ pub use verify::{Problem, VerifyReport};
 const VERSION: &str = "envd-store 1";
 
 /// The directories that make up a store, in the order in which they are made.
-const DIRECTORIES: [&CStr; 7] = [
-    c"objects", c"trees", c"views", c"fetch", c"roots", c"tmp", c"caches",
+const DIRECTORIES: [&CStr; 9] = [
+    c"objects", c"trees", c"views", c"memo", c"fetch", c"indexes", c"roots", c"tmp", c"caches",
 ];
 
 /// Files of the store's top beside [`DIRECTORIES`], and `unsynced/`, which comes and goes.

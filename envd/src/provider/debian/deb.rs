@@ -40,11 +40,11 @@ pub enum DebError {
         member: String,
         /// Why.
         #[source]
-        source: ingest::TarError,
+        source: ingest::IngestError,
     },
     /// The two halves do not make a tree.
     #[error("the package's contents make no valid tree")]
-    Tree(#[from] envd_store::tree::TreeError),
+    Tree(#[from] envd_store::TreeError),
     /// The store could not take the generated list of files.
     #[error("cannot store the package's list of files")]
     Store(#[from] envd_store::StoreError),
@@ -127,7 +127,7 @@ impl Member {
         let mut file = file;
         file.seek(SeekFrom::Start(self.offset)).map_err(DebError::Read)?;
         let packed = BufReader::with_capacity(256 * 1024, file.take(self.size));
-        let limits = ingest::Limits { entries: ENTRIES_MAX, bytes };
+        let limits = ingest::Limits { entries: ENTRIES_MAX, bytes, ..Default::default() };
         let suffix = self.name.split_once(".tar").map_or("", |(_, suffix)| suffix);
         let unpacked: Box<dyn Read> = match suffix {
             "" => Box::new(packed),

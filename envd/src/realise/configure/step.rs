@@ -176,7 +176,8 @@ pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
 fn ownership(notes: &[envd_shims::recorder::OwnershipNote]) -> ingest::Ownership {
     let mut ownership = ingest::Ownership::default();
     for note in notes {
-        let owner = ingest::Note { uid: note.uid, gid: note.gid, capability: note.capability.clone() };
+        let device = note.device.is_some();
+        let owner = ingest::Note { uid: note.uid, gid: note.gid, capability: note.capability.clone(), device };
         ownership.by_inode.insert((note.dev, note.ino), owner);
     }
     ownership

@@ -1,1 +1,5 @@
 //! Debian, and everything of its shape.
+
+pub mod control;
+pub mod release;
+pub mod trust;

@@ -11,7 +11,7 @@ use pgp::{
         SubpacketData,
     },
     ser::Serialize,
-    types::{Duration, KeyDetails, Password, SignedUser, SigningKey, Tag, Timestamp},
+    types::{Duration, Password, SignedUser, SigningKey, Tag, Timestamp},
 };
 
 use super::{Keyring, Moment};

@@ -318,7 +318,7 @@ fn a_signature_of_another_kind_is_refused() {
     let text = key.signature(TEXT.replace('\n', "\r\n").as_bytes(), Signing::default());
     let mut config = text.config().unwrap().clone();
     config.typ = SignatureType::Standalone;
-    let other = pgp::packet::Signature::from_config(
+    let other = Signature::from_config(
         config,
         text.signed_hash_value().unwrap(),
         text.signature().unwrap().clone(),

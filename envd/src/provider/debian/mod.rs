@@ -1,1 +1,6 @@
 //! Debian, and everything of its shape.
+
+pub mod control;
+pub mod index;
+pub mod release;
+pub mod trust;

@@ -1,1 +1,5 @@
 //! Debian, and everything of its shape.
+
+pub mod architecture;
+pub mod dependency;
+pub mod version;

@@ -4,4 +4,7 @@
 //! ARCHITECTURE.md draws the map; every module here is one room of it.
 #![forbid(unsafe_code)]
 
+pub mod catalogue;
+pub mod progress;
 pub mod provider;
+pub mod resolve;

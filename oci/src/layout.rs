@@ -9,8 +9,9 @@ use std::{
 use envd_store::{Digest, Hasher, Store, Tree, project};
 use flate2::{Compression, GzBuilder};
 use oci_spec::image::{
-    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfigurationBuilder, ImageIndexBuilder,
-    ImageManifestBuilder, MediaType, OciLayoutBuilder, Os, PlatformBuilder, RootFsBuilder, SCHEMA_VERSION,
+    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfigurationBuilder,
+    ImageIndexBuilder, ImageManifestBuilder, MediaType, OciLayoutBuilder, Os, PlatformBuilder,
+    RootFsBuilder, SCHEMA_VERSION,
 };
 
 /// gzip's level. The compressor's output is part of what we promise, so this and the library's version are pinned.
@@ -51,7 +52,7 @@ pub enum LayoutError {
     },
     /// The layer could not be made from the store.
     #[error("cannot pack the layer")]
-    Pack(#[source] project::TarError),
+    Pack(#[source] project::ProjectError),
     /// A document of the image is invalid.
     #[error("cannot make the image's {document}")]
     Document {
@@ -70,14 +71,21 @@ pub enum LayoutError {
 }
 
 /// Writes the tree as an image into `directory`, which must not exist or be empty, and returns the manifest's digest.
-pub fn write(store: &Store, tree: &Tree, image: &Image, directory: &Path) -> Result<Digest, LayoutError> {
+pub fn write(
+    store: &Store,
+    tree: &Tree,
+    image: &Image,
+    directory: &Path,
+) -> Result<Digest, LayoutError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| LayoutError::Write { path, source }
     };
     let blobs = directory.join("blobs/sha256");
     if fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(LayoutError::Occupied { path: directory.to_owned() });
+        return Err(LayoutError::Occupied {
+            path: directory.to_owned(),
+        });
     }
     fs::create_dir_all(&blobs).map_err(failed(&blobs))?;
 
@@ -87,7 +95,8 @@ pub fn write(store: &Store, tree: &Tree, image: &Image, directory: &Path) -> Res
         "arm64" => Arch::ARM64,
         other => Arch::Other(other.to_owned()),
     };
-    let document = |document: &'static str| move |source| LayoutError::Document { document, source };
+    let document =
+        |document: &'static str| move |source| LayoutError::Document { document, source };
     let mut config = ConfigBuilder::default().env(image.environment.clone());
     if !image.entrypoint.is_empty() {
         config = config.entrypoint(image.entrypoint.clone());
@@ -134,7 +143,10 @@ pub fn write(store: &Store, tree: &Tree, image: &Image, directory: &Path) -> Res
         .digest(sha256(&digest))
         .size(manifest.len() as u64)
         .platform(platform)
-        .annotations([("org.opencontainers.image.ref.name".to_owned(), image.reference.clone())])
+        .annotations([(
+            "org.opencontainers.image.ref.name".to_owned(),
+            image.reference.clone(),
+        )])
         .build()
         .map_err(document("entry of the index"))?;
     let index = ImageIndexBuilder::default()
@@ -164,30 +176,44 @@ struct Layer {
 
 fn layer(store: &Store, tree: &Tree, time: u64, blobs: &Path) -> Result<Layer, LayoutError> {
     let partial = blobs.join("layer.partial");
-    let failed = |source| LayoutError::Write { path: partial.clone(), source };
+    let failed = |source| LayoutError::Write {
+        path: partial.clone(),
+        source,
+    };
     let packed = Hashing::new(BufWriter::new(File::create(&partial).map_err(failed)?));
-    let gzip = GzBuilder::new().mtime(0).write(packed, Compression::new(LEVEL));
+    let gzip = GzBuilder::new()
+        .mtime(0)
+        .write(packed, Compression::new(LEVEL));
     let mut unpacked = Hashing::new(gzip);
-    project::tar(tree, store, time, &mut unpacked).map_err(LayoutError::Pack)?;
+    project::tar(store, tree, time, &mut unpacked).map_err(LayoutError::Pack)?;
     let (diff_id, _) = unpacked.hasher.finish();
     let mut packed = unpacked.inner.finish().map_err(failed)?;
     packed.flush().map_err(failed)?;
     let (digest, size) = packed.hasher.finish();
     let path = blobs.join(digest.to_string());
     fs::rename(&partial, &path).map_err(|source| LayoutError::Write { path, source })?;
-    Ok(Layer { descriptor: Descriptor::new(MediaType::ImageLayerGzip, size, sha256(&digest)), unpacked: diff_id })
+    Ok(Layer {
+        descriptor: Descriptor::new(MediaType::ImageLayerGzip, size, sha256(&digest)),
+        unpacked: diff_id,
+    })
 }
 
 fn blob(blobs: &Path, media_type: MediaType, content: &[u8]) -> Result<Descriptor, LayoutError> {
     let digest = Digest::of(content);
     let path = blobs.join(digest.to_string());
     fs::write(&path, content).map_err(|source| LayoutError::Write { path, source })?;
-    Ok(Descriptor::new(media_type, content.len() as u64, sha256(&digest)))
+    Ok(Descriptor::new(
+        media_type,
+        content.len() as u64,
+        sha256(&digest),
+    ))
 }
 
 fn sha256(digest: &Digest) -> oci_spec::image::Digest {
     let digest = digest.to_string().parse::<oci_spec::image::Sha256Digest>();
-    digest.expect("64 hexadecimal digits are a SHA-256 digest").into()
+    digest
+        .expect("64 hexadecimal digits are a SHA-256 digest")
+        .into()
 }
 
 /// A writer that hashes what passes.
@@ -198,7 +224,10 @@ struct Hashing<W> {
 
 impl<W> Hashing<W> {
     fn new(inner: W) -> Self {
-        Self { inner, hasher: Hasher::default() }
+        Self {
+            inner,
+            hasher: Hasher::default(),
+        }
     }
 }
 

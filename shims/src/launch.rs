@@ -170,10 +170,9 @@ impl RelayedSignals {
             read.add(Signal::SIGCONT);
             read.add(Signal::SIGTSTP);
         }
-        let flags = nix::sys::signalfd::SfdFlags::SFD_CLOEXEC
-            | nix::sys::signalfd::SfdFlags::SFD_NONBLOCK;
-        let descriptor =
-            nix::sys::signalfd::SignalFd::with_flags(&read, flags).map_err(failed)?;
+        let flags =
+            nix::sys::signalfd::SfdFlags::SFD_CLOEXEC | nix::sys::signalfd::SfdFlags::SFD_NONBLOCK;
+        let descriptor = nix::sys::signalfd::SignalFd::with_flags(&read, flags).map_err(failed)?;
         read.add(Signal::SIGTTOU);
         let how = nix::sys::signal::SigmaskHow::SIG_BLOCK;
         let before = read.thread_swap_mask(how).map_err(failed)?;
@@ -254,7 +253,10 @@ fn check(plan: &Plan) -> Result<(), LaunchError> {
         return wrong(format!("the lower {} is not absolute", lower.display()));
     }
     if plan.privileges.record_ownership && plan.privileges.seccomp == Seccomp::Strict {
-        return wrong("ownership is recorded for trusted maintainer scripts, which Strict would break".to_owned());
+        return wrong(
+            "ownership is recorded for trusted maintainer scripts, which Strict would break"
+                .to_owned(),
+        );
     }
     Ok(())
 }

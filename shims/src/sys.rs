@@ -51,11 +51,7 @@ pub(crate) fn clone_process(
     // SAFETY: without CLONE_VM the child has its own copy of all memory and goes on on its own copy of this stack, as
     // after fork(2); the arguments outlive the call, and the kernel writes the one place they name, `pidfd`.
     let pid = check(unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw mut arguments,
-            size_of::<Arguments>(),
-        )
+        libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<Arguments>())
     })?;
     if pid == 0 {
         let _ = catch_unwind(AssertUnwindSafe(child));

@@ -49,7 +49,9 @@ pub enum RealiseError {
         source: crate::provider::debian::deb::DebError,
     },
     /// A package is not what the lock says.
-    #[error("the lock names {locked}, but the file it points to is {found}; run \"envd update\" to lock anew")]
+    #[error(
+        "the lock names {locked}, but the file it points to is {found}; run \"envd update\" to lock anew"
+    )]
     Mislabelled {
         /// As locked.
         locked: String,
@@ -142,7 +144,13 @@ pub fn realise(
     let mut scratch = None;
     if composed.has_scripts {
         require_shell(&composed, &packages)?;
-        let configuration = Configuration { session, program, packages: &packages, composed: &composed, progress };
+        let configuration = Configuration {
+            session,
+            program,
+            packages: &packages,
+            composed: &composed,
+            progress,
+        };
         let layers = configuration.layers()?;
         for id in &layers.layers {
             let layer = session.store().tree(id)?;
@@ -161,7 +169,11 @@ pub fn realise(
         None => session.view(&id),
     }?;
     tracing::debug!(elapsed = ?stage.elapsed(), "view is there");
-    Ok(Realised { root: id, view, trees })
+    Ok(Realised {
+        root: id,
+        view,
+        trees,
+    })
 }
 
 /// Scripts can only run where there is something to run them.
@@ -170,9 +182,14 @@ fn require_shell(composed: &Composed, packages: &[compose::Package]) -> Result<(
     if has("usr/bin/dpkg") && (has("usr/bin/sh") || has("usr/bin/dash")) {
         return Ok(());
     }
-    let scripted: Vec<&str> =
-        packages.iter().filter(|p| p.preinst || p.postinst).map(|p| p.name.as_str()).collect();
-    Err(RealiseError::NoShell { names: scripted.join(", ") })
+    let scripted: Vec<&str> = packages
+        .iter()
+        .filter(|p| p.preinst || p.postinst)
+        .map(|p| p.name.as_str())
+        .collect();
+    Err(RealiseError::NoShell {
+        names: scripted.join(", "),
+    })
 }
 
 /// A path of this program's own constants.

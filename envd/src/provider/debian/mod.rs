@@ -1,6 +1,10 @@
 //! Debian, and everything of its shape.
 
+pub mod architecture;
 pub mod control;
+pub mod deb;
+pub mod dependency;
 pub mod index;
 pub mod release;
 pub mod trust;
+pub mod version;

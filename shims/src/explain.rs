@@ -51,7 +51,9 @@ pub(crate) fn lowers(lowers: &[std::path::PathBuf], errno: Errno) -> String {
         libc::EBUSY => "; another overlay uses the same upper or work directory",
         libc::EPERM => "; overlays in user namespaces need Linux 5.11",
         libc::ENODEV => "; the kernel has no overlayfs: modprobe overlay",
-        libc::E2BIG => "; the list of lower directories does not fit the kernel's page: flatten some",
+        libc::E2BIG => {
+            "; the list of lower directories does not fit the kernel's page: flatten some"
+        }
         libc::ELOOP | libc::EOVERFLOW => "; its files belong to ids that are not mapped",
         _ => "",
     };

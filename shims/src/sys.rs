@@ -214,8 +214,8 @@ pub(crate) enum Answer {
 pub(crate) fn receive_notification(listener: BorrowedFd<'_>) -> io::Result<Option<Notification>> {
     // SAFETY: a structure of integers, for which zeroes are valid (and demanded by the kernel).
     let mut notification: libc::seccomp_notif = unsafe { mem::zeroed() };
-    // SAFETY: the request fills a structure of exactly this type.
     let result = check(
+        // SAFETY: the request fills a structure of exactly this type.
         unsafe {
             libc::ioctl(
                 listener.as_raw_fd(),
@@ -269,8 +269,8 @@ pub(crate) fn answer_notification(
             Answer::Success | Answer::Errno(_) => 0,
         },
     };
-    // SAFETY: the request reads a structure of exactly this type.
     let result = check(
+        // SAFETY: the request reads a structure of exactly this type.
         unsafe {
             libc::ioctl(
                 listener.as_raw_fd(),
@@ -308,8 +308,8 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     request.ifr_name[0] = b'l' as c_char;
     request.ifr_name[1] = b'o' as c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
-    // SAFETY: the request reads a structure of exactly this type.
     check(
+        // SAFETY: the request reads a structure of exactly this type.
         unsafe {
             libc::ioctl(
                 socket.as_raw_fd(),

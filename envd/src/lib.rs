@@ -4,4 +4,6 @@
 //! ARCHITECTURE.md draws the map; every module here is one room of it.
 #![forbid(unsafe_code)]
 
+pub mod fetch;
+pub mod progress;
 pub mod provider;

@@ -3,4 +3,5 @@
 pub mod control;
 pub mod index;
 pub mod release;
+pub mod search;
 pub mod trust;

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+pub mod fetch;
 pub mod progress;
 pub mod provider;
 pub mod resolve;

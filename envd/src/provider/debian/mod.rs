@@ -6,5 +6,6 @@ pub mod deb;
 pub mod dependency;
 pub mod index;
 pub mod release;
+pub mod search;
 pub mod trust;
 pub mod version;

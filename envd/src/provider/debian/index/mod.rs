@@ -21,6 +21,7 @@ use std::{
     sync::OnceLock,
 };
 
+pub(super) use self::table::StringTable;
 pub use self::{
     build::Built,
     record::{MultiArch, Record, RecordId},
@@ -28,7 +29,7 @@ pub use self::{
 use self::{
     format::{BlockEntry, SectionKind, Trailer},
     record::Block,
-    table::{ProvidesTable, StringTable},
+    table::ProvidesTable,
 };
 use super::control::ControlError;
 
@@ -218,18 +219,17 @@ impl Index {
 
     /// Names and the first lines of descriptions, for [`search`](super::search).
     pub(super) fn searchable(&self) -> Result<(&StringTable, &StringTable), IndexError> {
-        if self.summaries.get().is_none() {
-            let table = self
-                .reader()
-                .strings(&self.trailer, SectionKind::Summaries)?;
-            if table.len() != self.names.len() {
-                return Err(self.reader().corrupt("its descriptions do not add up"));
-            }
-            // Another thread may have been first; its table is the same.
-            let _ = self.summaries.set(table);
+        if let Some(summaries) = self.summaries.get() {
+            return Ok((&self.names, summaries));
         }
-        let summaries = self.summaries.get().ok_or_else(|| self.never())?;
-        Ok((&self.names, summaries))
+        let table = self
+            .reader()
+            .strings(&self.trailer, SectionKind::Summaries)?;
+        if table.len() != self.names.len() {
+            return Err(self.reader().corrupt("its descriptions do not add up"));
+        }
+        // Another thread may have been first; its table is the same.
+        Ok((&self.names, self.summaries.get_or_init(|| table)))
     }
 
     /// Reads and checks the whole file.
@@ -241,34 +241,29 @@ impl Index {
     }
 
     fn provides(&self) -> Result<&ProvidesTable, IndexError> {
-        if self.provides.get().is_none() {
-            let section = self
-                .reader()
-                .section(&self.trailer, SectionKind::Provides)?;
-            let table = ProvidesTable::decode(&section, self.trailer.records)
-                .ok_or_else(|| self.reader().corrupt("its provided names do not add up"))?;
-            let _ = self.provides.set(table);
+        if let Some(table) = self.provides.get() {
+            return Ok(table);
         }
-        self.provides.get().ok_or_else(|| self.never())
+        let section = self
+            .reader()
+            .section(&self.trailer, SectionKind::Provides)?;
+        let table = ProvidesTable::decode(&section, self.trailer.records)
+            .ok_or_else(|| self.reader().corrupt("its provided names do not add up"))?;
+        Ok(self.provides.get_or_init(|| table))
     }
 
     fn block(&self, at: usize) -> Result<&Block, IndexError> {
         let slot = &self.loaded[at];
-        if slot.get().is_none() {
-            let entry = &self.blocks[at];
-            let bytes = self
-                .reader()
-                .checked(entry.offset, entry.length.into(), &entry.sha256)?;
-            let block = Block::decode(bytes, entry.records)
-                .ok_or_else(|| self.reader().corrupt("its records do not add up"))?;
-            let _ = slot.set(block);
+        if let Some(block) = slot.get() {
+            return Ok(block);
         }
-        slot.get().ok_or_else(|| self.never())
-    }
-
-    /// A cell that was just filled is empty, which cannot be.
-    fn never(&self) -> IndexError {
-        self.reader().corrupt("it could not be kept in memory")
+        let entry = &self.blocks[at];
+        let bytes = self
+            .reader()
+            .checked(entry.offset, entry.length.into(), &entry.sha256)?;
+        let block = Block::decode(bytes, entry.records)
+            .ok_or_else(|| self.reader().corrupt("its records do not add up"))?;
+        Ok(slot.get_or_init(|| block))
     }
 
     fn reader(&self) -> Reader<'_> {

@@ -9,6 +9,11 @@ use super::format::{ENTRY_LENGTH, FLAG_ESSENTIAL, Fields, SHIFT_MULTI_ARCH, TEXT
 pub struct RecordId(pub(super) u32);
 
 impl RecordId {
+    /// The record at a place in the index's tables, of which there are at most `u32::MAX`.
+    pub(in crate::provider::debian) fn of(place: usize) -> Self {
+        Self(place as u32)
+    }
+
     /// As a plain number, from 0.
     pub fn number(self) -> u32 {
         self.0

@@ -5,5 +5,6 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+pub mod lock;
 pub mod provider;
 pub mod resolve;

@@ -168,7 +168,7 @@ fn roots(
                 unknown.push(Unknown {
                     requirement: asked.clone(),
                     name: requirement.name.clone(),
-                    nearest: names_like(universe, catalogue, &requirement.name),
+                    nearest: names_like(universe, catalogue, asked, &requirement.name),
                 });
                 continue;
             }
@@ -229,11 +229,16 @@ fn in_archive_names(
     }
 }
 
-/// Names near to `name`, of packages and of the catalogue.
-fn names_like(universe: &dyn Universe, catalogue: &Catalogue, name: &str) -> Vec<String> {
+/// Names near to `name`, of packages and of the catalogue, save the one that led to it.
+fn names_like(
+    universe: &dyn Universe,
+    catalogue: &Catalogue,
+    asked: &Requirement,
+    name: &str,
+) -> Vec<String> {
     let packages = universe.names_like(name);
-    let names = packages.iter().map(String::as_str).chain(catalogue.names());
-    nearest(name, names, 5)
+    let short = catalogue.names().filter(|short| *short != asked.name);
+    nearest(name, packages.iter().map(String::as_str).chain(short), 5)
 }
 
 /// A recommendation of a chosen package.

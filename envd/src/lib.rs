@@ -6,6 +6,7 @@
 
 pub mod catalogue;
 pub mod fetch;
+pub mod lock;
 pub mod progress;
 pub mod provider;
 pub mod resolve;

@@ -85,6 +85,16 @@ fn some(items: &[impl AsRef<str>]) -> String {
     }
 }
 
+/// The first few of many, the last of them joined by a word.
+fn listed(items: &[String], word: &str) -> String {
+    match items {
+        [most @ .., last] if (1..4).contains(&most.len()) => {
+            format!("{} {word} {last}", most.join(", "))
+        }
+        items => some(items),
+    }
+}
+
 /// Explains why `question`, which has no answer, has none.
 pub(super) fn explain(
     question: &Question<'_, '_>,
@@ -290,8 +300,8 @@ impl<'u> Teller<'_, 'u> {
             let versions: Vec<String> = ids.iter().map(|id| self.version(*id)).collect();
             let said = if ids.len() == 1 { one } else { several };
             let name = self.space.name_text(name);
-            self.lines
-                .push(format!("{name} {} {said}", some(&versions)));
+            let versions = listed(&versions, "and");
+            self.lines.push(format!("{name} {versions} {said}"));
         }
     }
 
@@ -311,12 +321,25 @@ impl<'u> Teller<'_, 'u> {
             }
             Fact::Clashes(id, at) => {
                 let lowered = self.space.lowered(id);
-                let (origin, set) = lowered.clashes[at];
-                let possible = self.space.members(set);
-                let hit: Vec<String> = self
-                    .mentioned(self.space.set_name(set))
+                let (origin, _) = lowered.clashes[at];
+                // One Conflicts with a virtual package excludes each of its providers.
+                let hit: BTreeSet<SolvableId> = self
+                    .facts
+                    .iter()
+                    .filter_map(|fact| match *fact {
+                        Fact::Clashes(by, at) if by == id => Some(lowered.clashes[at]),
+                        _ => None,
+                    })
+                    .filter(|(same, _)| *same == origin)
+                    .flat_map(|(_, set)| {
+                        let possible = self.space.members(set);
+                        let mut hit = self.mentioned(self.space.set_name(set));
+                        hit.retain(|id| !possible.contains(id));
+                        hit
+                    })
+                    .collect();
+                let hit: Vec<String> = hit
                     .into_iter()
-                    .filter(|id| !possible.contains(id))
                     .map(|id| {
                         format!(
                             "{} {}",
@@ -329,13 +352,14 @@ impl<'u> Teller<'_, 'u> {
                     "Breaks" => ["breaks", "break"],
                     _ => ["conflicts with", "conflict with"],
                 };
-                let text = match (&hit[..], origin.text) {
-                    ([], text) => text.to_owned(),
+                let plain = hit
+                    .iter()
+                    .all(|h| h.starts_with(&format!("{} ", origin.text)));
+                let text = match (hit.is_empty(), plain) {
+                    (true, _) => origin.text.to_owned(),
                     // A plain name, hit by itself, needs no more than the version.
-                    (hit, text) if hit.iter().all(|h| h.starts_with(&format!("{text} "))) => {
-                        some(hit)
-                    }
-                    (hit, text) => format!("{text}, such as {}", some(hit)),
+                    (false, true) => listed(&hit, "and"),
+                    (false, false) => format!("{}, that is {}", origin.text, listed(&hit, "and")),
                 };
                 [format!("{one} {text}"), format!("{several} {text}")]
             }
@@ -428,9 +452,9 @@ impl<'u> Teller<'_, 'u> {
             if common.is_empty() {
                 let versions: Vec<String> = all.into_iter().map(|id| self.version(id)).collect();
                 let name = self.space.name_text(name);
+                let versions = listed(&versions, "or");
                 self.lines.push(format!(
-                    "{name} can be there in one version only, of {}",
-                    some(&versions)
+                    "only one version of {name} can be there: {versions}"
                 ));
             }
         }

@@ -4,11 +4,11 @@
 //! needed. The same archives and the same request give the same answer, whatever order either is written or fetched in.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap},
     fmt,
 };
 
-use resolvo::{Requirement as Need, SolvableId, VersionSetId};
+use resolvo::Requirement as Need;
 
 use crate::{
     catalogue::Catalogue,
@@ -17,7 +17,9 @@ use crate::{
 
 mod error;
 mod explain;
+mod link;
 mod nearest;
+mod recommend;
 mod requirement;
 mod solver;
 mod space;
@@ -37,7 +39,7 @@ pub use why::{Chain, Link, Start, why};
 
 use explain::Asked;
 use solver::{Question, Scope};
-use space::{Origin, Space};
+use space::Space;
 
 /// What to resolve.
 #[derive(Clone, Debug)]
@@ -135,19 +137,19 @@ pub fn resolve_with(
             return Err(ResolveError::Unsatisfiable(explanation));
         }
     };
-    let recommended = wanted_recommendations(&space, &roots, &chosen);
+    let recommended = recommend::wanted(&space, &roots, &chosen);
     let mut accepted = Vec::new();
     if !recommended.is_empty() {
-        (chosen, accepted) = add_recommended(&space, &needs, chosen, recommended);
+        (chosen, accepted) = recommend::add(&space, &needs, chosen, recommended);
     }
-    link(&space, &roots, &chosen, &accepted)
+    link::link(&space, &roots, &chosen, &accepted)
 }
 
 /// One thing that has to be met.
 struct Root {
     asked: Asked,
-    /// Whose recommendations are wanted with it, by package name.
-    recommends: Option<String>,
+    /// Whether the recommendations of the package that meets it are wanted with it.
+    recommends: bool,
     need: Need,
 }
 
@@ -168,7 +170,7 @@ fn roots(
                 unknown.push(Unknown {
                     requirement: asked.clone(),
                     name: requirement.name.clone(),
-                    nearest: names_like(universe, catalogue, &requirement.name),
+                    nearest: names_like(universe, catalogue, asked, &requirement.name),
                 });
                 continue;
             }
@@ -183,7 +185,7 @@ fn roots(
             }
             roots.push(Root {
                 asked: Asked::Requirement(asked.clone()),
-                recommends: requirement.recommends.then(|| requirement.name.clone()),
+                recommends: requirement.recommends,
                 need,
             });
         }
@@ -199,7 +201,7 @@ fn roots(
         roots.extend(names.into_iter().map(|name| Root {
             need: space.essential(&name),
             asked: Asked::Essential(name),
-            recommends: None,
+            recommends: false,
         }));
     }
     Ok(roots)
@@ -229,210 +231,14 @@ fn in_archive_names(
     }
 }
 
-/// Names near to `name`, of packages and of the catalogue.
-fn names_like(universe: &dyn Universe, catalogue: &Catalogue, name: &str) -> Vec<String> {
+/// Names near to `name`, of packages and of the catalogue, save the one that led to it.
+fn names_like(
+    universe: &dyn Universe,
+    catalogue: &Catalogue,
+    asked: &Requirement,
+    name: &str,
+) -> Vec<String> {
     let packages = universe.names_like(name);
-    let names = packages.iter().map(String::as_str).chain(catalogue.names());
-    nearest(name, names, 5)
-}
-
-/// A recommendation of a chosen package.
-#[derive(Clone, Copy)]
-struct Recommended<'u> {
-    by: SolvableId,
-    origin: Origin<'u>,
-    need: Need,
-}
-
-fn wanted_recommendations<'u>(
-    space: &Space<'u>,
-    roots: &[Root],
-    chosen: &[SolvableId],
-) -> Vec<Recommended<'u>> {
-    let names: BTreeSet<&str> = roots
-        .iter()
-        .filter_map(|root| root.recommends.as_deref())
-        .collect();
-    let mut by: Vec<SolvableId> = names
-        .into_iter()
-        .flat_map(|name| {
-            let answers = space.requested(&Requirement {
-                name: name.to_owned(),
-                constraint: Constraint::Any,
-                recommends: true,
-            });
-            // One package answers for a name; a virtual one's recommendations are its provider's.
-            space
-                .options(answers)
-                .into_iter()
-                .find(|id| chosen.contains(id))
-        })
-        .collect();
-    by.dedup();
-    by.into_iter()
-        .flat_map(|by| {
-            space
-                .recommended(by)
-                .into_iter()
-                .map(move |(origin, need)| Recommended { by, origin, need })
-        })
-        .collect()
-}
-
-/// Adds what is recommended to what is required, and never changes what is required: those that do not fit beside it are
-/// left out.
-fn add_recommended<'u>(
-    space: &Space<'u>,
-    needs: &[Need],
-    required: Vec<SolvableId>,
-    recommended: Vec<Recommended<'u>>,
-) -> (Vec<SolvableId>, Vec<Recommended<'u>>) {
-    let pins: Vec<VersionSetId> = required
-        .iter()
-        .map(|id| space.set(space.solvable(*id).name, &[*id]))
-        .collect();
-    let attempt = |recommended: &[Recommended<'u>]| {
-        let roots: Vec<Need> = needs
-            .iter()
-            .copied()
-            .chain(recommended.iter().map(|r| r.need))
-            .collect();
-        let question = Question {
-            space,
-            roots: &roots,
-            pins: &pins,
-        };
-        question.solve(Scope::Whole).ok()
-    };
-    if let Some(chosen) = attempt(&recommended) {
-        return (chosen, recommended);
-    }
-    let mut chosen = required;
-    let mut accepted = Vec::new();
-    for one in recommended {
-        accepted.push(one);
-        match attempt(&accepted) {
-            Some(more) => chosen = more,
-            None => {
-                accepted.pop();
-            }
-        }
-    }
-    (chosen, accepted)
-}
-
-/// Follows every need from the roots to the candidate that meets it. Keeps what is reached, since a solver may leave
-/// things over that it tried on the way, and checks the solver's work while at it.
-fn link<'u>(
-    space: &Space<'u>,
-    roots: &[Root],
-    chosen: &[SolvableId],
-    recommended: &[Recommended<'u>],
-) -> Result<Resolution, ResolveError> {
-    let chosen: HashSet<SolvableId> = chosen.iter().copied().collect();
-    let met_by = |need: Need| {
-        space
-            .options(need)
-            .into_iter()
-            .find(|id| chosen.contains(id))
-    };
-    let mut kept: BTreeMap<SolvableId, Chosen> = BTreeMap::new();
-    let mut queue = VecDeque::new();
-    let mut arrive = |id: SolvableId, reason: Reason, queue: &mut VecDeque<SolvableId>| {
-        let package = kept.entry(id).or_insert_with(|| {
-            queue.push_back(id);
-            new_package(space, id)
-        });
-        match &reason {
-            Reason::Requested(requirement) => package.requested.push(requirement.clone()),
-            Reason::Essential => package.essential = true,
-            Reason::Needed { .. } => {}
-        }
-        package.why.push(reason);
-    };
-    let inconsistent = |of: String| ResolveError::Inconsistent { of };
-    for root in roots {
-        let id = met_by(root.need).ok_or_else(|| inconsistent(root.asked.to_string()))?;
-        let reason = match &root.asked {
-            Asked::Requirement(requirement) => Reason::Requested(requirement.clone()),
-            Asked::Essential(_) => Reason::Essential,
-        };
-        arrive(id, reason, &mut queue);
-    }
-    let mut edges: Vec<(SolvableId, SolvableId)> = Vec::new();
-    while let Some(by) = queue.pop_front() {
-        let solvable = space.solvable(by);
-        let name = solvable.candidate.name;
-        let lowered = space.lowered(by);
-        for (origin, set) in &lowered.clashes {
-            let possible = space.members(*set);
-            let among = space.candidates(space.set_name(*set));
-            if among
-                .iter()
-                .any(|id| chosen.contains(id) && !possible.contains(id))
-            {
-                return Err(inconsistent(format!(
-                    "{name}: {}: {}",
-                    origin.field, origin.text
-                )));
-            }
-        }
-        let also = recommended
-            .iter()
-            .filter(|r| r.by == by)
-            .map(|r| (r.origin, r.need));
-        for (origin, need) in lowered.needs.iter().copied().chain(also) {
-            let id = met_by(need).ok_or_else(|| {
-                inconsistent(format!("{name}: {}: {}", origin.field, origin.text))
-            })?;
-            if id != by {
-                edges.push((by, id));
-                let reason = Reason::Needed {
-                    by: name.to_owned(),
-                    field: origin.field,
-                    clause: origin.text.to_owned(),
-                };
-                arrive(id, reason, &mut queue);
-            }
-        }
-    }
-    for (by, id) in edges {
-        let name = kept[&id].artifact.name.clone();
-        kept.entry(by)
-            .and_modify(|package| package.needs.push(name));
-    }
-    let mut packages: Vec<Chosen> = kept.into_values().collect();
-    for package in &mut packages {
-        package.needs.sort_unstable();
-        package.needs.dedup();
-        package.requested.sort_unstable();
-        package.requested.dedup();
-        package.why.sort_unstable();
-        package.why.dedup();
-    }
-    packages.sort_by(|a, b| a.artifact.name.cmp(&b.artifact.name));
-    match packages
-        .windows(2)
-        .find(|pair| pair[0].artifact.name == pair[1].artifact.name)
-    {
-        Some(pair) => Err(inconsistent(format!(
-            "two versions of {}",
-            pair[0].artifact.name
-        ))),
-        None => Ok(Resolution { packages }),
-    }
-}
-
-fn new_package(space: &Space<'_>, id: SolvableId) -> Chosen {
-    let candidate = &space.solvable(id).candidate;
-    Chosen {
-        artifact: candidate.artifact(),
-        channel: candidate.channel,
-        suite: candidate.suite,
-        installed_size: candidate.installed_size,
-        requested: Vec::new(),
-        essential: false,
-        needs: Vec::new(),
-        why: Vec::new(),
-    }
+    let short = catalogue.names().filter(|short| *short != asked.name);
+    nearest(name, packages.iter().map(String::as_str).chain(short), 5)
 }

@@ -34,6 +34,9 @@ pub fn nearest<'n>(
         .collect();
     found.sort_unstable();
     found.dedup();
+    // One slip away is meant; two slips away is noise beside it.
+    let best = found.first().map(|(rank, ..)| *rank);
+    found.retain(|(rank, ..)| Some(*rank) == best);
     found.truncate(limit);
     found
         .into_iter()

@@ -98,12 +98,11 @@ pub fn why(links: &[Link<'_>], name: &str) -> Option<Vec<Chain>> {
         }
         chains.push(Chain { packages, start });
     }
+    let place = |chain: &Chain| (chain.packages.len(), chain.start == Start::Essential);
     chains.sort_by(|a, b| {
-        (a.packages.len(), &a.start == &Start::Essential, &a.packages).cmp(&(
-            b.packages.len(),
-            &b.start == &Start::Essential,
-            &b.packages,
-        ))
+        place(a)
+            .cmp(&place(b))
+            .then_with(|| a.packages.cmp(&b.packages))
     });
     Some(chains)
 }

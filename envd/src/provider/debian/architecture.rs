@@ -2,11 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// The architecture that an environment's packages are built for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct Architecture(&'static str);
 
 /// A text that names no architecture of the archive.
@@ -59,11 +59,11 @@ impl FromStr for Architecture {
     }
 }
 
-impl TryFrom<String> for Architecture {
-    type Error = ArchitectureError;
-
-    fn try_from(text: String) -> Result<Self, ArchitectureError> {
-        text.parse()
+// By hand: the derive takes the reference inside for one into the input.
+impl<'de> Deserialize<'de> for Architecture {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
     }
 }
 

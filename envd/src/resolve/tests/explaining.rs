@@ -20,17 +20,28 @@ const CHANNELS: &str = "
 
 #[test]
 fn a_version_that_no_channel_has_names_those_that_they_have() {
-    assert_snapshot!(refused(CHANNELS, &["python3@3.99"]), @"");
+    assert_snapshot!(refused(CHANNELS, &["python3@3.99"]), @r#"
+    python3@3.99 is asked for; debian:trixie has 3.13.5-1, debian:bookworm has 3.11.2-1+b1
+    "#);
 }
 
 #[test]
 fn an_unknown_name_gets_its_neighbours() {
-    assert_snapshot!(refused(CHANNELS, &["pyhton3", "kubernetes", "cc@12"]), @"");
+    assert_snapshot!(refused(CHANNELS, &["pyhton3", "kubernetes", "cc@12"]), @r#"
+    no channel has a package "gcc", which "cc" stands for; "envd search" finds packages by what they do
+    no channel has a package "kubernetes"; "envd search" finds packages by what they do
+    no channel has a package "pyhton3"; did you mean python3?
+    "#);
 }
 
 #[test]
 fn two_versions_of_one_package() {
-    assert_snapshot!(refused(CHANNELS, &["python3@3.11", "python3@3.13"]), @"");
+    assert_snapshot!(refused(CHANNELS, &["python3@3.11", "python3@3.13"]), @r#"
+    no choice of packages satisfies the request:
+      python3@3.11 is asked for
+      python3@3.13 is asked for
+      only one version of python3 can be there: 3.13.5-1 (debian:trixie) or 3.11.2-1+b1 (debian:bookworm)
+    "#);
 }
 
 #[test]
@@ -50,7 +61,12 @@ fn a_need_that_only_an_older_version_could_meet() {
         Package: libfoo
         Version: 1.4
     ";
-    assert_snapshot!(refused(archive, &["app"]), @"");
+    assert_snapshot!(refused(archive, &["app"]), @r#"
+    no choice of packages satisfies the request:
+      app is asked for
+      app 1 (debian:trixie) needs middle
+      middle 1.0 (debian:trixie) needs libfoo (>= 2); only libfoo 1.4 (debian:bookworm) exists
+    "#);
 }
 
 #[test]
@@ -65,7 +81,11 @@ fn a_need_for_what_does_not_exist() {
         Package: provider
         Provides: virtual
     ";
-    assert_snapshot!(refused(archive, &["app"]), @"");
+    assert_snapshot!(refused(archive, &["app"]), @r#"
+    no choice of packages satisfies the request:
+      app is asked for
+      app 1 needs nothing | other (>= 3) | virtual (>= 1); nothing does not exist, only other 2 (debian:toy) exists, virtual is only provided, in no such version
+    "#);
 }
 
 #[test]
@@ -87,7 +107,14 @@ fn a_conflict_between_two_chains() {
         Package: bystander
         Depends: c | b
     ";
-    assert_snapshot!(refused(archive, &["a", "bystander", "d"]), @"");
+    assert_snapshot!(refused(archive, &["a", "bystander", "d"]), @r#"
+    no choice of packages satisfies the request:
+      a is asked for
+      a 1 needs b
+      d is asked for
+      d 3 needs c
+      b 2 conflicts with c 1
+    "#);
 }
 
 #[test]
@@ -106,8 +133,18 @@ fn a_break_by_version_and_a_conflict_with_a_virtual_package() {
         Package: old-tool
         Version: 1.5
     ";
-    assert_snapshot!(refused(archive, &["exim", "postfix"]), @"");
-    assert_snapshot!(refused(archive, &["new-tool", "old-tool"]), @"");
+    assert_snapshot!(refused(archive, &["exim", "postfix"]), @r#"
+    no choice of packages satisfies the request:
+      exim is asked for
+      postfix is asked for
+      exim 1 conflicts with mail-transport-agent, that is postfix 1
+    "#);
+    assert_snapshot!(refused(archive, &["new-tool", "old-tool"]), @r#"
+    no choice of packages satisfies the request:
+      new-tool is asked for
+      old-tool is asked for
+      new-tool 1 breaks old-tool (<< 2), that is old-tool 1.5
+    "#);
 }
 
 #[test]
@@ -132,7 +169,14 @@ fn libraries_wanted_in_two_versions_by_packages_of_two_channels() {
         Package: libfoo
         Version: 1.8
     ";
-    assert_snapshot!(refused(archive, &["new-app", "old-app"]), @"");
+    assert_snapshot!(refused(archive, &["new-app", "old-app"]), @r#"
+    no choice of packages satisfies the request:
+      new-app is asked for
+      new-app 1 (debian:trixie) needs libfoo (>= 2)
+      old-app is asked for
+      old-app 1 (debian:bookworm) needs libfoo (<< 2)
+      only one version of libfoo can be there: 2.1 (debian:trixie), 1.9 (debian:bookworm) or 1.8 (debian:bookworm)
+    "#);
 }
 
 #[test]
@@ -154,7 +198,12 @@ fn every_version_of_a_package_fails_for_one_reason() {
         Version: 1
         Depends: lost
     ";
-    assert_snapshot!(refused(archive, &["app"]), @"");
+    assert_snapshot!(refused(archive, &["app"]), @r#"
+    no choice of packages satisfies the request:
+      app is asked for
+      app 3 (debian:trixie) and 2 (debian:trixie) need gone; gone does not exist
+      app 1 (debian:bookworm) needs lost; lost does not exist
+    "#);
 }
 
 #[test]
@@ -169,7 +218,12 @@ fn an_essential_package_stands_against_it() {
     ";
     let mut all = request(&["odd"]);
     all.essential = true;
-    assert_snapshot!(attempt(archive, &all).unwrap_err(), @"");
+    assert_snapshot!(attempt(archive, &all).unwrap_err(), @r#"
+    no choice of packages satisfies the request:
+      odd is asked for
+      login is Essential
+      odd 1 conflicts with login 1
+    "#);
 }
 
 #[test]
@@ -178,7 +232,11 @@ fn a_field_that_cannot_be_read_is_named() {
         Package: app
         Depends: lib (>== 1)
     ";
-    assert_snapshot!(refused(archive, &["app"]), @"");
+    assert_snapshot!(refused(archive, &["app"]), @r#"
+    no choice of packages satisfies the request:
+      app is asked for
+      app 1 cannot be used: Depends: "lib (>== 1)" cannot be read: "= 1" is not a Debian version: only letters, digits and . + ~ - : are allowed
+    "#);
 }
 
 #[test]
@@ -196,5 +254,10 @@ fn the_shorter_of_two_failures_is_told() {
         Package: short
         Depends: missing-nearby
     ";
-    assert_snapshot!(refused(archive, &["app"]), @"");
+    assert_snapshot!(refused(archive, &["app"]), @r#"
+    no choice of packages satisfies the request:
+      app is asked for
+      app 1 needs short
+      short 1 needs missing-nearby; missing-nearby does not exist
+    "#);
 }

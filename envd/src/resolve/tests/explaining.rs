@@ -322,3 +322,26 @@ fn a_version_that_is_only_promised_is_told_apart_from_one_that_is_there() {
     thing@2 is asked for; it is only provided by others, in no such version
     "#);
 }
+
+#[test]
+fn a_file_that_several_suites_have_is_one_file() {
+    let archive = "
+        Channel: debian:trixie
+
+        Package: app
+        Version: 1
+
+        Suite: 1
+
+        Package: app
+        Version: 1
+
+        Channel: debian:bookworm
+
+        Package: app
+        Version: 1
+    ";
+    assert_snapshot!(refused(archive, &["app@2"]), @r#"
+    app@2 is asked for; debian:trixie has 1
+    "#);
+}

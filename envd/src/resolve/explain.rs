@@ -30,8 +30,8 @@ const MOST_LINES: usize = 24;
 /// Why a root is one.
 #[derive(Clone, Debug)]
 pub(super) enum Asked {
-    /// Someone asked for it.
-    Requirement(Requirement),
+    /// Someone asked for it, and for this package by that.
+    Requirement(Requirement, String),
     /// The first channel marks this package Essential.
     Essential(String),
 }
@@ -39,7 +39,12 @@ pub(super) enum Asked {
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Requirement(requirement) => write!(f, "{requirement} is asked for"),
+            Self::Requirement(requirement, name) if requirement.name == *name => {
+                write!(f, "{requirement} is asked for")
+            }
+            Self::Requirement(requirement, name) => {
+                write!(f, "{requirement} is asked for, which stands for {name}")
+            }
             Self::Essential(name) => write!(f, "{name} is Essential"),
         }
     }
@@ -64,15 +69,10 @@ pub(super) fn absent(
         .into_iter()
         .map(|(channel, versions)| format!("{} has {}", channels[channel], some(&versions)))
         .collect();
-    let of = match asked.name == requirement.name {
-        true => String::new(),
-        false => format!(" (package {})", requirement.name),
-    };
+    let asked = Asked::Requirement(asked.clone(), requirement.name.clone());
     match has.is_empty() {
-        true => {
-            format!("{asked} is asked for{of}; it is only provided by others, in no such version")
-        }
-        false => format!("{asked} is asked for{of}; {}", has.join(", ")),
+        true => format!("{asked}; it is only provided by others, in no such version"),
+        false => format!("{asked}; {}", has.join(", ")),
     }
 }
 
@@ -223,6 +223,13 @@ fn fails(question: &Question<'_, '_>, groups: &[&Vec<Fact>]) -> bool {
     question.solve(Scope::Facts(&facts)).is_err()
 }
 
+/// Who wants something: a requirement of the request, or a package in whatever version.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Speaker {
+    Request(usize),
+    Package(NameId),
+}
+
 /// Tells facts from the request downwards.
 struct Teller<'t, 'u> {
     space: &'t Space<'u>,
@@ -245,9 +252,6 @@ impl<'u> Teller<'_, 'u> {
         self.tell_of_all(|fact| matches!(fact, Fact::Broken(_)));
         self.tell_of_all(|fact| matches!(fact, Fact::Clashes(..)));
         self.tell_single_versions();
-        // A short name asks for several packages with one text.
-        let mut seen = HashSet::new();
-        self.lines.retain(|line| seen.insert(line.clone()));
     }
 
     /// The needs of the packages that a need leads to, and what they lead to.
@@ -426,11 +430,26 @@ impl<'u> Teller<'_, 'u> {
         })
     }
 
-    /// Packages of which the needs want versions that have nothing in common.
+    /// Packages of which the facts want versions that have nothing in common.
     fn tell_single_versions(&mut self) {
-        let mut wanted: BTreeMap<NameId, (BTreeSet<SolvableId>, BTreeSet<SolvableId>)> =
-            BTreeMap::new();
-        for need in self.needs() {
+        // What each speaker's needs leave of a package, then of what any version of the speaker leaves.
+        let mut left: BTreeMap<
+            (Speaker, NameId),
+            BTreeMap<Option<SolvableId>, BTreeSet<SolvableId>>,
+        > = BTreeMap::new();
+        for fact in self.facts {
+            let (speaker, version, need) = match *fact {
+                Fact::Root(at) => (Speaker::Request(at), None, self.roots[at]),
+                Fact::Needs(id, at) => {
+                    let need = self.space.lowered(id).needs[at].1;
+                    (
+                        Speaker::Package(self.space.solvable(id).name),
+                        Some(id),
+                        need,
+                    )
+                }
+                Fact::Clashes(..) | Fact::Broken(_) => continue,
+            };
             let mut by_name: BTreeMap<NameId, BTreeSet<SolvableId>> = BTreeMap::new();
             for id in self.space.options(need) {
                 by_name
@@ -439,14 +458,24 @@ impl<'u> Teller<'_, 'u> {
                     .insert(id);
             }
             for (name, ids) in by_name {
-                wanted
-                    .entry(name)
-                    .and_modify(|(common, all)| {
-                        common.retain(|id| ids.contains(id));
-                        all.extend(&ids);
-                    })
-                    .or_insert_with(|| (ids.clone(), ids));
+                left.entry((speaker, name))
+                    .or_default()
+                    .entry(version)
+                    .and_modify(|before| before.retain(|id| ids.contains(id)))
+                    .or_insert(ids);
             }
+        }
+        let mut wanted: BTreeMap<NameId, (BTreeSet<SolvableId>, BTreeSet<SolvableId>)> =
+            BTreeMap::new();
+        for ((_, name), by_version) in left {
+            let any: BTreeSet<SolvableId> = by_version.into_values().flatten().collect();
+            wanted
+                .entry(name)
+                .and_modify(|(common, all)| {
+                    common.retain(|id| any.contains(id));
+                    all.extend(&any);
+                })
+                .or_insert_with(|| (any.clone(), any));
         }
         for (name, (common, all)) in wanted {
             if common.is_empty() {

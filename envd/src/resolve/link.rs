@@ -42,7 +42,7 @@ pub(super) fn link<'u>(
     for root in roots {
         let id = met_by(root.need).ok_or_else(|| inconsistent(root.asked.to_string()))?;
         let reason = match &root.asked {
-            Asked::Requirement(requirement) => Reason::Requested(requirement.clone()),
+            Asked::Requirement(requirement, _) => Reason::Requested(requirement.clone()),
             Asked::Essential(_) => Reason::Essential,
         };
         arrive(id, reason, &mut queue);

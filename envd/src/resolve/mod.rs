@@ -184,7 +184,7 @@ fn roots(
                 ));
             }
             roots.push(Root {
-                asked: Asked::Requirement(asked.clone()),
+                asked: Asked::Requirement(asked.clone(), requirement.name.clone()),
                 recommends: requirement.recommends,
                 need,
             });

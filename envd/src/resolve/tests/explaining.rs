@@ -261,3 +261,87 @@ fn the_shorter_of_two_failures_is_told() {
       short 1 needs missing-nearby; missing-nearby does not exist
     "#);
 }
+
+#[test]
+fn versions_of_one_package_do_not_stand_against_each_other() {
+    // Each version of node needs its own library: that is one reason, not two.
+    let archive = "
+        Package: node
+        Version: 18.2
+        Depends: libnode (= 18.2)
+
+        Package: node
+        Version: 18.1
+        Depends: libnode (= 18.1)
+
+        Package: libnode
+        Version: 18.2
+
+        Package: libnode
+        Version: 18.1
+
+        Package: modern
+        Breaks: libnode (<< 20)
+    ";
+    assert_snapshot!(refused(archive, &["node", "modern"]), @r#"
+    no choice of packages satisfies the request:
+      modern is asked for
+      node is asked for
+      node 18.2 needs libnode (= 18.2)
+      node 18.1 needs libnode (= 18.1)
+      modern 1 breaks libnode (<< 20), that is libnode 18.2 and libnode 18.1
+    "#);
+}
+
+#[test]
+fn a_short_name_is_told_with_what_it_stands_for() {
+    let archive = "
+        Package: real-tool
+        Version: 1
+        Depends: gone
+
+        Package: tool-data
+    ";
+    assert_snapshot!(refused(archive, &["tool"]), @r#"
+    no choice of packages satisfies the request:
+      tool is asked for, which stands for real-tool
+      real-tool 1 needs gone; gone does not exist
+    "#);
+    assert_snapshot!(refused(archive, &["tool@2"]), @r#"
+    tool@2 is asked for, which stands for real-tool; debian:toy has 1
+    "#);
+}
+
+#[test]
+fn a_version_that_is_only_promised_is_told_apart_from_one_that_is_there() {
+    let archive = "
+        Package: provider
+        Provides: thing (= 1)
+    ";
+    assert_snapshot!(refused(archive, &["thing@2"]), @r#"
+    thing@2 is asked for; it is only provided by others, in no such version
+    "#);
+}
+
+#[test]
+fn a_file_that_several_suites_have_is_one_file() {
+    let archive = "
+        Channel: debian:trixie
+
+        Package: app
+        Version: 1
+
+        Suite: 1
+
+        Package: app
+        Version: 1
+
+        Channel: debian:bookworm
+
+        Package: app
+        Version: 1
+    ";
+    assert_snapshot!(refused(archive, &["app@2"]), @r#"
+    app@2 is asked for; debian:trixie has 1
+    "#);
+}

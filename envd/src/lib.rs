@@ -9,4 +9,5 @@ pub mod fetch;
 pub mod lock;
 pub mod progress;
 pub mod provider;
+pub mod realise;
 pub mod resolve;

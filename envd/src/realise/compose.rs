@@ -126,6 +126,8 @@ pub struct Composed {
     pub tree: Tree,
     /// Names (as dpkg's info directory spells them) of packages with a `preinst`.
     pub preinsts: Vec<String>,
+    /// Names of packages with a `postinst`.
+    pub postinsts: Vec<String>,
     /// Whether any package has a script to run.
     pub has_scripts: bool,
 }
@@ -159,6 +161,7 @@ pub fn compose(session: &Session, packages: &[Package]) -> Result<Composed, Real
             .filter(|p| p.preinst)
             .map(Package::info_name)
             .collect(),
+        postinsts: packages.iter().filter(|p| p.postinst).map(|p| p.name.clone()).collect(),
         has_scripts: packages.iter().any(|p| p.preinst || p.postinst),
     })
 }

@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use envd_store::{Session, Tree, TreeId, TreePath};
+use envd_store::{Session, TreeId, TreePath};
 
 use self::{compose::Composed, configure::Configuration, packages::packages};
 use crate::{progress::Progress, provider::Artifact};

@@ -149,7 +149,7 @@ impl Run<'_> {
         };
         write(
             "configure",
-            &recipe::script(tree, &configuration.composed.preinsts),
+            &recipe::script(tree, &configuration.composed.preinsts, &configuration.composed.postinsts),
         )?;
         let mut stand_ins = Vec::new();
         for (number, (target, text)) in recipe::STAND_INS.iter().enumerate() {
@@ -379,13 +379,15 @@ impl Run<'_> {
 fn parse_calls(log: &[u8]) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut call = Call::new();
-    for word in log.split(|&b| b == 0) {
+    // Each word ends with a NUL, each call with a word that is a line feed. Words may be empty.
+    for word in log.split_inclusive(|&b| b == 0) {
+        let word = word.strip_suffix(b"\0").unwrap_or(word);
         if word == b"\n" {
             let call = std::mem::take(&mut call);
             if !call.is_empty() && !calls.contains(&call) {
                 calls.push(call);
             }
-        } else if !word.is_empty() {
+        } else {
             call.push(OsString::from_vec(word.to_vec()));
         }
     }

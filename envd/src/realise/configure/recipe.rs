@@ -144,14 +144,9 @@ pub fn environment() -> BTreeMap<String, std::ffi::OsString> {
 
 /// The script that configures everything: preinsts first, as `dpkg --unpack` would have, then the packages that the others'
 /// scripts need without saying so, then all.
-pub fn script(tree: &Tree, preinsts: &[String]) -> String {
+pub fn script(tree: &Tree, preinsts: &[String], postinsts: &[String]) -> String {
     let has =
         |path: &str| TreePath::new(path.as_bytes()).is_ok_and(|path| tree.get(&path).is_some());
-    let has_script = |package: &str| {
-        has(&format!("var/lib/dpkg/info/{package}.postinst"))
-            || has(&format!("var/lib/dpkg/info/{package}:amd64.postinst"))
-            || has(&format!("var/lib/dpkg/info/{package}:arm64.postinst"))
-    };
     let mut text = String::from(
         "set -eu\n\
          umask 022\n\
@@ -172,9 +167,9 @@ pub fn script(tree: &Tree, preinsts: &[String]) -> String {
     for name in ordered {
         text.push_str(&format!("preinst '{name}'\n"));
     }
-    let early: Vec<&str> = ["base-passwd", "base-files", "libc6", "mawk"]
+    let early: Vec<&str> = ["base-passwd", "base-files", "mawk"]
         .into_iter()
-        .filter(|name| has_script(name))
+        .filter(|early| postinsts.iter().any(|name| name == early))
         .collect();
     if !early.is_empty() {
         text.push_str(&format!(

@@ -10,8 +10,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use envd_shims::{Plan, plan};
-use envd_store::{Store, Tree, TreeId, ingest};
+use envd_shims::{Exit, Plan, plan};
+use envd_store::{Store, TreeId, ingest};
 use serde::{Deserialize, Serialize};
 
 use super::recipe;
@@ -160,9 +160,10 @@ pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let job: Job = serde_json::from_slice(&fs::read(job_file)?)?;
     let store = Store::open(&job.store)?;
     let session = store.session()?;
-    let mut below = Tree::default();
-    for id in &job.below {
-        below = below.apply(&store.tree(id)?)?;
+    let (base, layers) = job.below.split_first().ok_or("the job names no tree")?;
+    let mut below = store.tree(base)?;
+    for layer in layers {
+        below = below.apply(&store.tree(layer)?)?;
     }
     let upper = job.directory.join("upper");
     let plan = plan(&job);
@@ -181,8 +182,8 @@ pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
         layer = Some(session.add_tree(&captured).map_err(std::io::Error::other)?);
         Ok(())
     })?;
-    if recorded.code() != 0 {
-        return Err(format!("the step's command ended with status {}", recorded.code()).into());
+    if recorded.exit != Exit::Code(0) {
+        return Err(format!("the step's command ended with {:?}", recorded.exit).into());
     }
     let layer = layer.ok_or("nothing was captured")?;
     fs::write(job.directory.join("layer"), format!("{layer}\n"))?;
@@ -192,14 +193,14 @@ pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
 fn ownership(notes: &[envd_shims::recorder::OwnershipNote]) -> ingest::Ownership {
     let mut ownership = ingest::Ownership::default();
     for note in notes {
-        let device = note.device.is_some();
+        let device = note.node.is_some();
         let owner = ingest::Note {
             uid: note.uid,
             gid: note.gid,
             capability: note.capability.clone(),
             device,
         };
-        ownership.by_inode.insert((note.dev, note.ino), owner);
+        ownership.by_inode.insert((note.device, note.inode), owner);
     }
     ownership
 }

@@ -571,7 +571,10 @@ fn uninstalling_leaves_nothing_but_what_is_not_ours() {
     let at = store.path("");
     let foreign = store.path("views/thesis.tex");
     fs::write(&foreign, "").unwrap();
-    assert_eq!(store.remove_all().unwrap().foreign, [foreign.clone()]);
+    assert_eq!(
+        store.remove_all().unwrap().foreign,
+        std::slice::from_ref(&foreign)
+    );
     assert_eq!(fs::read_dir(&at).unwrap().count(), 1);
     fs::remove_file(&foreign).unwrap();
     fs::remove_dir(at.join("views")).unwrap();

@@ -22,6 +22,6 @@ pub use store::{
     RootState, RootUsage, Session, Store, StoreError, Usage, VerifyReport,
 };
 pub use tree::{
-    Entry, ManifestError, MergeError, Meta, Node, Tree, TreeBuilder, TreeError, TreeId,
+    Entry, ManifestError, MergeError, Meta, Node, Tree, TreeBuilder, TreeError, TreeId, Xattrs,
     directory_mode_on_disk, file_mode_on_disk, merge,
 };

@@ -104,7 +104,7 @@ pub enum IngestError {
     FileName(#[from] PathError),
     /// An overlay's mark that needs other directories to be understood.
     #[error(
-        "{path} has the overlay mark {mark:?}: mount the overlay with redirect_dir=off,metacopy=off"
+        "{path} has the overlay mark {mark:?}: mount the overlay with redirect_dir=nofollow,metacopy=off"
     )]
     Overlay {
         /// Where.

@@ -4,14 +4,12 @@
 //! Header fields are read by the `tar` crate; its own iterator is not used since it would read a long name or a pax record of any size
 //! into memory, and ends quietly where a stream is cut short.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Read},
-};
+use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
 use super::IngestError;
+use crate::tree::Xattrs;
 
 const BLOCK: usize = 512;
 /// Longest long name or pax record block, in bytes.
@@ -27,7 +25,7 @@ pub(super) struct Member {
     pub(super) mode: u16,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    pub(super) xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    pub(super) xattrs: Xattrs,
 }
 
 /// A tar stream. The caller reads each member's content (`size` bytes) from `reader`, then calls [`end_content`](Self::end_content).
@@ -45,7 +43,7 @@ struct Extensions {
     size: Option<u64>,
     uid: Option<u64>,
     gid: Option<u64>,
-    xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    xattrs: Xattrs,
 }
 
 impl<R: Read> Members<R> {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Entry, Meta, Node, Session, Tree, TreePath,
-    tree::{directory_mode_on_disk, file_mode_on_disk},
+    tree::{Xattrs, directory_mode_on_disk, file_mode_on_disk},
 };
 
 /// Reads an overlay's upper directory as a layer over `lower`, whose view was its lower directory. `merged` is the mount point, needed
@@ -95,7 +95,7 @@ impl Capture<'_> {
             }
             FileType::Symlink => {
                 let target = read_link(found, at())?;
-                let meta = self.meta(found, &note, BTreeMap::new());
+                let meta = self.meta(found, &note, Xattrs::new());
                 self.insert(found, meta, Node::Symlink { target }, None);
             }
             FileType::Directory => {
@@ -209,12 +209,7 @@ impl Capture<'_> {
         }
     }
 
-    fn meta(
-        &self,
-        found: &Found<'_>,
-        note: &Note,
-        mut xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
-    ) -> Meta {
+    fn meta(&self, found: &Found<'_>, note: &Note, mut xattrs: Xattrs) -> Meta {
         let before = self.lower.get(found.path);
         let unchanged = before.filter(|before| match before.node {
             Node::Directory => {
@@ -253,11 +248,7 @@ impl Capture<'_> {
     }
 
     /// Takes overlayfs's own marks out of the attributes, and those that are not part of a tree.
-    fn marks(
-        &self,
-        path: &TreePath,
-        xattrs: &mut BTreeMap<Box<[u8]>, Box<[u8]>>,
-    ) -> Result<Vec<Mark>, IngestError> {
+    fn marks(&self, path: &TreePath, xattrs: &mut Xattrs) -> Result<Vec<Mark>, IngestError> {
         let mut marks = Vec::new();
         for (name, value) in &*xattrs {
             match xattr::overlay(name) {

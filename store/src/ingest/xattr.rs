@@ -1,15 +1,17 @@
 //! Extended attributes of open files.
 
-use std::{collections::BTreeMap, os::fd::AsFd};
+use std::os::fd::AsFd;
 
 use rustix::{
     fs::{fgetxattr, flistxattr},
     io::Errno,
 };
 
+use crate::tree::Xattrs;
+
 /// All attributes that can be read. A file system without any has none.
-pub(super) fn read(file: impl AsFd) -> rustix::io::Result<BTreeMap<Box<[u8]>, Box<[u8]>>> {
-    let mut found = BTreeMap::new();
+pub(super) fn read(file: impl AsFd) -> rustix::io::Result<Xattrs> {
+    let mut found = Xattrs::new();
     // The kernel's limits: 64 KiB of names, 64 KiB a value (xattr(7)).
     let mut names = Vec::with_capacity(256);
     loop {

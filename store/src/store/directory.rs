@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, RawDir, openat},
+    fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom, openat},
     io::Errno,
 };
 
@@ -27,6 +27,8 @@ pub(crate) fn each<E: From<Errno>>(
     directory: impl AsFd,
     mut each: impl FnMut(&CStr, FileType) -> Result<(), E>,
 ) -> Result<(), E> {
+    // Someone may have listed it before, through the same descriptor.
+    rustix::fs::seek(&directory, SeekFrom::Start(0))?;
     let mut buffer = [MaybeUninit::<u8>::uninit(); 16 * 1024];
     let mut entries = RawDir::new(directory, &mut buffer);
     while let Some(entry) = entries.next() {

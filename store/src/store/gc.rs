@@ -7,7 +7,9 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::CStr,
+    io::ErrorKind,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -17,6 +19,9 @@ use rustix::{
 
 use super::{Context, Result, RootState, Store, StoreError, directory, hold, objects::ObjectName};
 use crate::{Digest, TreeId, tree::manifest_files};
+
+/// How long to wait for sessions to end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What to collect.
 #[derive(Clone, Copy, Default, Debug)]
@@ -75,7 +80,7 @@ struct Mark {
 }
 
 impl Store {
-    /// Removes what no root and no running environment keeps. With live sessions it fails at once and names them.
+    /// Removes what no root and no running environment keeps. While sessions live it fails after a second and names them.
     pub fn gc(&self, options: GcOptions) -> Result<GcReport> {
         let _alone = if options.dry_run {
             self.lock(FlockOperation::LockShared)?
@@ -133,17 +138,21 @@ impl Store {
         Ok(report)
     }
 
-    /// The store's lock with nobody beside us, or at once an error that names who is.
+    /// The store's lock with nobody beside us, or an error that names who is. Short sessions are waited for; and a process that another
+    /// thread is just starting has our descriptors, and so our locks, until it executes its program.
     pub(super) fn lock_alone(&self) -> Result<OwnedFd> {
-        match self.lock(FlockOperation::NonBlockingLockExclusive) {
-            Err(StoreError::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::WouldBlock =>
-            {
-                Err(StoreError::Busy {
-                    pids: self.session_owners(),
-                })
+        let begin = Instant::now();
+        loop {
+            match self.lock(FlockOperation::NonBlockingLockExclusive) {
+                Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::WouldBlock => {}
+                locked => return locked,
             }
-            locked => locked,
+            if begin.elapsed() > PATIENCE {
+                return Err(StoreError::Busy {
+                    pids: self.session_owners(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 

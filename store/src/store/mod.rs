@@ -26,7 +26,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, mkdirat, openat},
+    fs::{CWD, FlockOperation, Mode, OFlags, mkdirat, openat},
     io::Errno,
 };
 
@@ -163,6 +163,8 @@ impl Store {
                 }
             }
         }
+        // Made now, since gc needs it on a full disk.
+        drop(self.lock(FlockOperation::NonBlockingLockShared));
         let new = || self.path("version.new");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let file = openat(self.fd(), c"version.new", flags, Mode::RUSR | Mode::WUSR)

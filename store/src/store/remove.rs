@@ -20,7 +20,8 @@ pub struct RemoveReport {
 }
 
 impl Store {
-    /// Removes all that the store made, itself included. Fails at once, and removes nothing, while sessions live or views are held.
+    /// Removes all that the store made, itself included. Fails, and removes nothing, while sessions live or views are
+    /// held.
     pub fn remove_all(self) -> Result<RemoveReport> {
         let _alone = self.lock_alone()?;
         let views = self.directory(c"views")?;

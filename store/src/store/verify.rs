@@ -64,7 +64,7 @@ pub struct VerifyReport {
 
 impl Store {
     /// Hashes all objects, manifests and downloads again and compares every view with its manifest. With `repair`, what is bad is
-    /// removed together with what depends on it; that needs the store alone and fails at once while sessions live.
+    /// removed together with what depends on it; that needs the store alone and fails after a second while sessions live.
     pub fn verify(&self, repair: bool) -> Result<VerifyReport> {
         let _lock = if repair {
             self.lock_alone()?

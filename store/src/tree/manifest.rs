@@ -1,6 +1,6 @@
 //! The canonical text of a tree, whose digest is the tree's identity. `store/FORMAT.md` specifies it.
 
-use super::{Entry, Meta, Node, Tree, TreeError, builder};
+use super::{Entry, Meta, Node, Tree, TreeError, Xattrs, builder};
 use crate::{
     Digest, TreePath,
     escape::{escape, unescape},
@@ -273,18 +273,18 @@ fn read_meta<'a>(
         ..Meta::default()
     };
     for field in fields {
-        let (name, value) = read_attribute(field).ok_or("has a broken attribute")?;
-        meta.xattrs.insert(name, value);
+        read_attribute(field, &mut meta.xattrs).ok_or("has a broken attribute")?;
     }
     Ok(meta)
 }
 
-fn read_attribute(field: &[u8]) -> Option<(Box<[u8]>, Box<[u8]>)> {
+fn read_attribute(field: &[u8], xattrs: &mut Xattrs) -> Option<()> {
     let field = field.strip_prefix(b"x:")?;
     let equals = field.iter().position(|&b| b == b'=')?;
     let name = unescape(&field[..equals]).filter(|name| builder::is_attribute(name))?;
     let value = hex::decode(&field[equals + 1..]).ok()?;
-    Some((name.into(), value.into()))
+    xattrs.insert(name.into(), value.into());
+    Some(())
 }
 
 fn number(field: &[u8]) -> Option<u64> {

@@ -41,6 +41,9 @@ impl FromStr for TreeId {
     }
 }
 
+/// Extended attributes: values by full name.
+pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
 /// What every entry has beside its kind. There is no time: it is always 1 second after the epoch.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Meta {
@@ -51,7 +54,7 @@ pub struct Meta {
     /// Group.
     pub gid: u32,
     /// Extended attributes by full name (`security.capability`, `user.…`).
-    pub xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    pub xattrs: Xattrs,
 }
 
 /// What an entry is.

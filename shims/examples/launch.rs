@@ -1,6 +1,6 @@
 //! Runs a plan from a JSON file: `launch PLAN.json`. For measuring the launcher and for its tests.
 //!
-//! `launch PLAN.json record` runs it under the recorder of ownership and prints the notes.
+//! `launch probe` prints what this host can do; `launch PLAN.json record` runs it under the recorder of ownership and prints the notes.
 
 use std::{error::Error, os::unix::fs::MetadataExt, path::Path, process::ExitCode};
 
@@ -25,6 +25,12 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = std::env::args_os().skip(1);
     let file = arguments.next().ok_or("usage: launch PLAN.json [record]")?;
+    if file == "probe" {
+        for row in envd_shims::probe::probe()? {
+            println!("{}", serde_json::to_string(&row)?);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let plan: Plan = serde_json::from_slice(&std::fs::read(file)?)?;
     if arguments.next().is_none() {
         return Ok(envd_shims::run(&plan)?.into());

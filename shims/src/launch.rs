@@ -196,7 +196,7 @@ impl Drop for RelayedSignals {
 }
 
 /// Threads are subdirectories of this directory, each of which counts as a link to it; two links are its own.
-fn single_threaded() -> Result<(), LaunchError> {
+pub(crate) fn single_threaded() -> Result<(), LaunchError> {
     match std::fs::metadata("/proc/self/task").map(|directory| directory.nlink()) {
         Ok(links) if links > 3 => Err(LaunchError::Threads(links - 2)),
         _ => Ok(()),

@@ -20,6 +20,7 @@ mod mounts;
 mod network;
 pub mod plan;
 mod privileges;
+pub mod probe;
 pub mod recorder;
 mod root;
 mod running;

@@ -190,6 +190,19 @@ fn seccomp(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<libc::c_
     })
 }
 
+/// Whether the kernel knows an action of seccomp filters.
+pub(crate) fn filter_action_available(action: u32) -> bool {
+    // SAFETY: the call reads one 32-bit number.
+    unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_GET_ACTION_AVAIL,
+            0,
+            &raw const action,
+        ) == 0
+    }
+}
+
 /// A system call that waits for an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Notification {

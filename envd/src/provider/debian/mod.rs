@@ -1,5 +1,6 @@
 //! Debian, and everything of its shape.
 
+pub mod archive;
 pub mod control;
 pub mod index;
 pub mod release;

@@ -102,7 +102,8 @@ pub struct Suite {
     pub name: String,
     /// The component, such as `main`.
     pub component: String,
-    /// The archive's base address, to which a record's file name is relative.
+    /// The archive's base address, to which a record's file name is relative. It may hold a password: a lock keeps the
+    /// suite's name, and [`Archive::artifact_urls`] finds the address again.
     pub base_url: String,
     /// SHA-256 of the signed InRelease.
     pub release_digest: Digest,

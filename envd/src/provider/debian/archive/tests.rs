@@ -722,11 +722,7 @@ async fn pruning_removes_what_no_kept_release_names() {
     // What may still be being written stays for a day.
     assert!(leftover.exists());
     assert_eq!(index_files(cache.path()).len(), 4);
-    prune(
-        cache.path(),
-        now + Duration::from_secs(2 * 24 * 3600),
-    )
-    .unwrap();
+    prune(cache.path(), now + Duration::from_secs(2 * 24 * 3600)).unwrap();
     assert!(!leftover.exists());
     assert!(
         archive

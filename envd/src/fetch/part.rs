@@ -20,7 +20,7 @@ pub(super) enum Claim {
     /// Someone finished it in the meantime.
     Done,
     /// It is ours, with what an earlier attempt left in it.
-    Ours(Part),
+    Ours(Box<Part>),
 }
 
 /// The locked part file. Dropping it releases the lock and leaves the bytes for a later attempt.
@@ -114,7 +114,7 @@ impl Part {
                 path: directory.to_owned(),
                 source: io::Error::other(e),
             })??;
-        Ok(Claim::Ours(part))
+        Ok(Claim::Ours(Box::new(part)))
     }
 
     /// Takes in what an earlier attempt left.

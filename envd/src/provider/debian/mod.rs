@@ -1,6 +1,7 @@
 //! Debian, and everything of its shape.
 
 pub mod architecture;
+pub mod archive;
 pub mod control;
 pub mod deb;
 pub mod dependency;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use memchr::memmem::Finder;
 
-use super::index::{Index, IndexError, RecordId};
+use super::index::{Index, IndexError, RecordId, StringTable};
 
 /// How well a package answers a search; the best comes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -45,7 +45,7 @@ pub fn search(indexes: &[&Index], query: &str) -> Result<Vec<Hit>, IndexError> {
     if words.is_empty() {
         return Ok(Vec::new());
     }
-    let mut hits: BTreeMap<&str, (Rank, Vec<(usize, RecordId)>)> = BTreeMap::new();
+    let mut hits: BTreeMap<&str, Hit> = BTreeMap::new();
     for (at, index) in indexes.iter().enumerate() {
         let (names, summaries) = index.searchable()?;
         // Names are lower case by policy, but for few archives.
@@ -59,20 +59,23 @@ pub fn search(indexes: &[&Index], query: &str) -> Result<Vec<Hit>, IndexError> {
                 let slot: &mut Option<Rank> = &mut found[record];
                 *slot = Some(slot.map_or(rank, |old| old.min(rank)));
             };
-            for (record, range) in occurrences(&finder, &name_text, names) {
-                let start = names.end(record) - names.get(record).len();
-                let name = &name_text[start..names.end(record)];
-                note(record, rank_in_name(name, range - start, word.len()));
-            }
-            for (record, range) in occurrences(&finder, &summary_text, summaries) {
-                let start = summaries.end(record) - summaries.get(record).len();
-                let text = summary_text[start..summaries.end(record)].as_bytes();
-                let rank = match is_word(text, range - start, word.len()) {
-                    true => Rank::Described,
-                    false => Rank::Mentioned,
-                };
+            each_occurrence(&finder, &name_text, names, |record, name, at| {
+                let rank = rank_in_name(name, at, word.len());
                 note(record, rank);
-            }
+                rank <= Rank::Prefix
+            });
+            each_occurrence(&finder, &summary_text, summaries, |record, text, at| {
+                let word = is_word(text.as_bytes(), at, word.len());
+                note(
+                    record,
+                    if word {
+                        Rank::Described
+                    } else {
+                        Rank::Mentioned
+                    },
+                );
+                word
+            });
             ranks = Some(match ranks {
                 None => found,
                 // All words have to be there; the weakest says how well.
@@ -85,48 +88,50 @@ pub fn search(indexes: &[&Index], query: &str) -> Result<Vec<Hit>, IndexError> {
         }
         for (record, rank) in ranks.into_iter().flatten().enumerate() {
             let Some(rank) = rank else { continue };
-            let (best, found) = hits
-                .entry(names.get(record))
-                .or_insert_with(|| (rank, Vec::new()));
-            *best = (*best).min(rank);
-            found.push((at, RecordId::of(record)));
+            let name = names.get(record);
+            let hit = hits.entry(name).or_insert_with(|| Hit {
+                name: name.to_owned(),
+                rank,
+                found: Vec::new(),
+            });
+            hit.rank = hit.rank.min(rank);
+            hit.found.push((at, RecordId::of(record)));
         }
     }
-    let mut hits: Vec<Hit> = hits
-        .into_iter()
-        .map(|(name, (rank, found))| Hit {
-            name: name.to_owned(),
-            rank,
-            found,
-        })
-        .collect();
+    let mut hits: Vec<Hit> = hits.into_values().collect();
     // Shorter names first: "json-c" before "libjson-any-perl". The map has them sorted already.
     hits.sort_by_key(|hit| (hit.rank, hit.name.len()));
     Ok(hits)
 }
 
-/// Where a word occurs in a table's text: the record, and the byte. None spans two records.
-fn occurrences<'a>(
-    finder: &'a Finder<'a>,
-    text: &'a str,
-    table: &'a super::index::StringTable,
-) -> impl Iterator<Item = (usize, usize)> + 'a {
-    let length = finder.needle().len();
+/// Calls `take` where a word occurs in a table's text: with the number of the record, its text, and the byte in there.
+/// Once that returns true, nothing in the record could be better, and the search goes on behind it.
+fn each_occurrence(
+    finder: &Finder<'_>,
+    text: &str,
+    table: &StringTable,
+    mut take: impl FnMut(usize, &str, usize) -> bool,
+) {
+    let bytes = text.as_bytes();
     let mut from = 0;
-    std::iter::from_fn(move || {
-        loop {
-            let at = from + finder.find(text.get(from..)?.as_bytes())?;
-            // The next one may overlap, and starts at a character.
-            from = at + 1;
-            while !text.is_char_boundary(from) {
-                from += 1;
-            }
-            let record = table.holding(at);
-            if at + length <= table.end(record) {
-                return Some((record, at));
-            }
+    let mut record = 0;
+    while let Some(found) = finder.find(&bytes[from..]) {
+        let at = from + found;
+        // Frequent words are in this record or the next one; for others a binary search is far shorter than a walk.
+        while table.end(record) <= at {
+            record = match table.end((record + 1).min(table.len() - 1)) > at {
+                true => record + 1,
+                false => table.holding(at),
+            };
         }
-    })
+        let end = table.end(record);
+        let start = end - table.get(record).len();
+        from = at + 1;
+        // What spans two records is in neither.
+        if at + finder.needle().len() <= end && take(record, &text[start..end], at - start) {
+            from = end;
+        }
+    }
 }
 
 fn rank_in_name(name: &str, at: usize, length: usize) -> Rank {
@@ -182,6 +187,7 @@ fn common_prefix(a: &str, b: &str) -> usize {
 /// kept between calls.
 struct Distances<'a> {
     wanted: &'a [u8],
+    letters: u64,
     limit: usize,
     rows: [Vec<usize>; 3],
 }
@@ -190,6 +196,7 @@ impl<'a> Distances<'a> {
     fn new(wanted: &'a [u8], limit: usize) -> Self {
         Self {
             wanted,
+            letters: letters(wanted),
             limit,
             rows: std::array::from_fn(|_| vec![0; wanted.len() + 1]),
         }
@@ -199,6 +206,13 @@ impl<'a> Distances<'a> {
     fn to(&mut self, other: &[u8]) -> Option<usize> {
         let wanted = self.wanted;
         if other.len().abs_diff(wanted.len()) > self.limit {
+            return None;
+        }
+        // Each edit brings or takes at most one letter. Most names differ in more, which costs a table nothing.
+        let letters = letters(other);
+        let missing = (self.letters & !letters).count_ones();
+        let strange = (letters & !self.letters).count_ones();
+        if missing.max(strange) as usize > self.limit {
             return None;
         }
         let [before, last, this] = &mut self.rows;
@@ -231,6 +245,11 @@ impl<'a> Distances<'a> {
         let distance = last[wanted.len()];
         (distance <= self.limit).then_some(distance)
     }
+}
+
+/// Which letters a text has, as a set. Letters that share a place look like one, which only makes two texts look nearer.
+fn letters(text: &[u8]) -> u64 {
+    text.iter().fold(0, |set, letter| set | 1 << (letter & 63))
 }
 
 #[cfg(test)]

@@ -140,22 +140,13 @@ impl Release {
 
     /// Refuses a Release that is past its time, unless `accept_expired`, or ahead of it.
     pub fn check_validity(&self, now: Moment, accept_expired: bool) -> Result<(), ValidityError> {
-        if self.date > now.plus(CLOCK_TOLERANCE) {
-            return Err(ValidityError::FromTheFuture {
-                suite: self.name().to_owned(),
-                date: self.date,
-            });
-        }
-        match self.valid_until {
-            Some(valid_until) if valid_until < now && !accept_expired => {
-                Err(ValidityError::Expired {
-                    suite: self.name().to_owned(),
-                    valid_until,
-                    date: self.date,
-                })
-            }
-            _ => Ok(()),
-        }
+        check_validity(
+            self.name(),
+            self.date,
+            self.valid_until,
+            now,
+            accept_expired,
+        )
     }
 
     /// Whether this is the suite that was asked for, by its code name or by what it is for: otherwise a mirror could
@@ -176,6 +167,28 @@ impl Release {
     pub fn age(&self, now: Moment) -> Duration {
         let seconds = now.unix().saturating_sub(self.date.unix());
         Duration::from_secs(seconds.try_into().unwrap_or(0))
+    }
+}
+
+/// Refuses what is past its time, unless `accept_expired`, or ahead of it.
+pub(super) fn check_validity(
+    suite: &str,
+    date: Moment,
+    valid_until: Option<Moment>,
+    now: Moment,
+    accept_expired: bool,
+) -> Result<(), ValidityError> {
+    let suite = suite.to_owned();
+    if date > now.plus(CLOCK_TOLERANCE) {
+        return Err(ValidityError::FromTheFuture { suite, date });
+    }
+    match valid_until {
+        Some(valid_until) if valid_until < now && !accept_expired => Err(ValidityError::Expired {
+            suite,
+            valid_until,
+            date,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -205,7 +218,7 @@ fn parse_files(
             return Err(refuse("the path does not stay below the suite"));
         }
         let file = ListedFile { size, sha256 };
-        // An archive may list a path twice (bullseye-security does); it may not contradict itself.
+        // A path that is listed twice is odd, but harmless as long as it is the same file.
         if files
             .insert(path.to_owned(), file)
             .is_some_and(|other| other != file)

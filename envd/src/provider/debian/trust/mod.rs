@@ -128,6 +128,11 @@ pub struct Signed {
     pub signed: Moment,
 }
 
+/// The text within a frame, believed by nobody yet: for what was verified before it was kept.
+pub(super) fn signed_text(bytes: &[u8]) -> Result<String, TrustError> {
+    Frame::parse(bytes).map(|frame| frame.text)
+}
+
 /// Certificates that are believed.
 #[derive(Debug, Clone, Default)]
 pub struct Keyring {

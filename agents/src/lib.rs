@@ -1,1 +1,9 @@
-//! Skeleton.
+//! What may be done in an environment, and by whom.
+//!
+//! The launcher in `envd-shims` is mechanism: it does what its plan says. What the plan says about privileges is decided
+//! here, as values that print and compare.
+#![forbid(unsafe_code)]
+
+pub mod policy;
+
+pub use policy::Policy;

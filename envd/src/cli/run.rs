@@ -1,0 +1,83 @@
+//! `envd run`
+
+use std::{ffi::OsString, process::ExitCode};
+
+use super::{
+    Context, Failure,
+    entering::{Entering, Inside},
+    operations::Operations,
+};
+use crate::{
+    config::Manifest,
+    environment::{Caller, Workplace, git::repository_of_worktree, working_directory},
+    project::Project,
+};
+
+/// Run a command in the project's environment
+///
+/// The first time this locks, downloads and unpacks; later it takes milliseconds. Inside, the project is at its own path and
+/// writable; /tmp, /run and the home directory are private; the rest of this machine is not there. The command's exit code
+/// is ours.
+#[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
+#[command(
+    after_help = "Examples\n  envd run -- make test\n  envd run --project examples/python -- python3 main.py\n  envd run --no-network --env CI=1 -- npm test"
+)]
+pub struct Arguments {
+    /// About the inside
+    #[command(flatten)]
+    pub inside: Inside,
+    /// The command and its arguments; everything from its first word on
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub command: Vec<OsString>,
+}
+
+/// Runs the command.
+pub fn run(
+    arguments: &Arguments,
+    context: &Context,
+    operations: &dyn Operations,
+) -> Result<ExitCode, Failure> {
+    in_project(&arguments.inside, context, operations, false, |_| {
+        Ok(arguments.command.clone())
+    })
+}
+
+/// Realises the project's environment and enters it.
+pub(super) fn in_project(
+    inside: &Inside,
+    context: &Context,
+    operations: &dyn Operations,
+    prompt: bool,
+    command: impl FnOnce(&crate::environment::RootFacts) -> Result<Vec<OsString>, Failure>,
+) -> Result<ExitCode, Failure> {
+    let project: Project = context.project()?;
+    let manifest: Manifest = context.manifest(&project)?;
+    let caller = Caller::of_this_process(&context.variables);
+    let workplace = Workplace::project(&project.root, &caller.home)?;
+    let environment = {
+        let progress = context.progress();
+        operations.realise(&project, &manifest, &progress)?
+    };
+    let writable: Vec<_> = repository_of_worktree(&project.root).into_iter().collect();
+    let name = project.name();
+    Entering {
+        context,
+        operations,
+        inside,
+        section: &manifest.environment,
+        environment: &environment,
+        caller: &caller,
+        project: Some(&project.root),
+        workplace: &workplace,
+        writable: &writable,
+        readable: &[],
+        directory: &working_directory(&context.directory, &project.root),
+        prompt: prompt.then_some(&name),
+    }
+    .enter(command)
+}

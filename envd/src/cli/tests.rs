@@ -1,0 +1,378 @@
+//! Commands from their words to what they ask of the operations.
+
+use std::{cell::RefCell, fs, path::Path};
+
+use envd_shims::{Exit, Plan, plan::Mount};
+
+use super::{operations::Environment, *};
+use crate::{
+    config::{EnvironmentSection, Manifest},
+    progress::Progress,
+    project::Project,
+};
+
+/// Operations that answer what they are told to and note what they are asked.
+struct Recorder {
+    environment: Environment,
+    launched: RefCell<Vec<Plan>>,
+    sections: RefCell<Vec<EnvironmentSection>>,
+    locks: RefCell<Vec<lock::Request>>,
+    damaged: Vec<String>,
+    changes: Vec<lock::Change>,
+    mechanisms: Vec<doctor::Mechanism>,
+}
+
+impl Operations for Recorder {
+    fn search(&self, _: &search::Request, _: &dyn Progress) -> Result<Vec<search::Hit>, Failure> {
+        Ok(Vec::new())
+    }
+    fn lock(
+        &self,
+        project: &Project,
+        _: &Manifest,
+        request: &lock::Request,
+        _: &dyn Progress,
+    ) -> Result<lock::Report, Failure> {
+        self.locks.borrow_mut().push(request.clone());
+        Ok(lock::Report {
+            path: project.lock().display().to_string(),
+            packages: 1,
+            download: 1,
+            changes: self.changes.clone(),
+        })
+    }
+    fn why(
+        &self,
+        _: &Project,
+        _: &Manifest,
+        _: &str,
+        _: &dyn Progress,
+    ) -> Result<Vec<why::Chain>, Failure> {
+        Ok(Vec::new())
+    }
+    fn list(
+        &self,
+        _: &Project,
+        _: &Manifest,
+        _: &dyn Progress,
+    ) -> Result<Vec<list::Package>, Failure> {
+        Ok(Vec::new())
+    }
+    fn realise(
+        &self,
+        _: &Project,
+        manifest: &Manifest,
+        _: &dyn Progress,
+    ) -> Result<Environment, Failure> {
+        self.sections
+            .borrow_mut()
+            .push(manifest.environment.clone());
+        Ok(self.environment.clone())
+    }
+    fn realise_once(
+        &self,
+        section: &EnvironmentSection,
+        _: &dyn Progress,
+    ) -> Result<Environment, Failure> {
+        self.sections.borrow_mut().push(section.clone());
+        Ok(self.environment.clone())
+    }
+    fn launch(&self, plan: &Plan, _: &[String]) -> Result<Exit, Failure> {
+        self.launched.borrow_mut().push(plan.clone());
+        Ok(Exit::Code(42))
+    }
+    fn store_info(&self) -> Result<store::Info, Failure> {
+        Err(Failure::new(Kind::Store, "the store is out of reach"))
+    }
+    fn store_verify(&self, _: bool, _: &dyn Progress) -> Result<store::Verified, Failure> {
+        Ok(store::Verified {
+            checked: 3,
+            damaged: self.damaged.clone(),
+            repaired: Vec::new(),
+        })
+    }
+    fn store_du(&self) -> Result<store::Usage, Failure> {
+        Ok(store::Usage {
+            parts: Vec::new(),
+            total: 0,
+        })
+    }
+    fn store_roots(&self) -> Result<Vec<store::Root>, Failure> {
+        Ok(Vec::new())
+    }
+    fn gc(&self, _: &gc::Request) -> Result<gc::Report, Failure> {
+        Ok(gc::Report {
+            objects: 0,
+            trees: 0,
+            bytes: 0,
+            kept: Vec::new(),
+        })
+    }
+    fn doctor(&self) -> Result<Vec<doctor::Mechanism>, Failure> {
+        Ok(self.mechanisms.clone())
+    }
+    fn leftovers(&self) -> Result<Vec<uninstall::Leftover>, Failure> {
+        Ok(vec![uninstall::Leftover {
+            path: "/store".into(),
+            what: "store".into(),
+            bytes: 1,
+        }])
+    }
+    fn uninstall(&self) -> Result<(), Failure> {
+        unreachable!("nobody confirmed")
+    }
+}
+
+/// A project in a directory of its own, a root with a few programs, and the operations.
+struct Scene {
+    directory: tempfile::TempDir,
+    operations: Recorder,
+}
+
+fn scene(manifest: &str) -> Scene {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &str| directory.path().join(path);
+    fs::create_dir_all(at("project")).unwrap();
+    fs::create_dir_all(at("home")).unwrap();
+    fs::create_dir_all(at("view/usr/bin")).unwrap();
+    for program in ["bash", "hello", "cargo"] {
+        fs::write(at("view/usr/bin").join(program), "").unwrap();
+    }
+    std::os::unix::fs::symlink("usr/bin", at("view/bin")).unwrap();
+    fs::write(at("project/envd.toml"), manifest).unwrap();
+    let environment = Environment {
+        view: at("view"),
+        caches: at("caches"),
+    };
+    Scene {
+        directory,
+        operations: Recorder {
+            environment,
+            launched: RefCell::default(),
+            sections: RefCell::default(),
+            locks: RefCell::default(),
+            damaged: Vec::new(),
+            changes: Vec::new(),
+            mechanisms: Vec::new(),
+        },
+    }
+}
+
+impl Scene {
+    /// Runs a command line in the project.
+    fn run(&self, line: &[&str]) -> Result<ExitCode, Failure> {
+        let project = self.directory.path().join("project");
+        let mut words = vec!["envd", "--quiet", "--project", project.to_str().unwrap()];
+        words.extend(line);
+        let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+        let parsed = parse(&words).unwrap_or_else(|e| panic!("{e}"));
+        let home = self.directory.path().join("home");
+        let variables: HostVariables = [
+            ("HOME", home.to_str().unwrap()),
+            ("SHELL", "/usr/bin/fish"),
+            ("TOKEN", "secret"),
+        ]
+        .into_iter()
+        .collect();
+        let output = Output::new(&parsed.global, &variables);
+        let context = Context::new(parsed.global, variables, output)?;
+        with_operations(parsed.command, &context, &self.operations)
+    }
+
+    fn plan(&self, line: &[&str]) -> Plan {
+        let code = self.run(line).unwrap_or_else(|e| panic!("{e:?}"));
+        assert_eq!(code, ExitCode::from(42), "the tool's exit code is ours");
+        self.operations
+            .launched
+            .borrow_mut()
+            .pop()
+            .expect("something was launched")
+    }
+
+    fn project(&self) -> std::path::PathBuf {
+        fs::canonicalize(self.directory.path().join("project")).unwrap()
+    }
+}
+
+const MANIFEST: &str =
+    "[env]\npackages = [\"hello\"]\nhome = \"empty\"\n[env.vars]\nMODE = \"file\"\n";
+
+#[test]
+fn run_starts_the_command_in_the_project_as_the_file_and_the_line_say() {
+    let scene = scene(MANIFEST);
+    let plan = scene.plan(&[
+        "run",
+        "--env",
+        "TOKEN",
+        "--env",
+        "MODE=line",
+        "--env",
+        "ABSENT",
+        "--",
+        "make",
+        "-j4",
+    ]);
+    assert_eq!(
+        (plan.command.program, plan.command.arguments),
+        ("make".into(), vec!["-j4".into()])
+    );
+    assert_eq!(plan.command.directory, scene.project());
+    let environment = plan.command.environment;
+    assert_eq!(
+        (&environment["TOKEN"], &environment["MODE"]),
+        (&"secret".into(), &"line".into())
+    );
+    assert!(!environment.contains_key("ABSENT"));
+    let caches = plan.mounts.iter().filter(|m| matches!(m, Mount::Bind { source, .. } if source.starts_with(&scene.operations.environment.caches)));
+    assert_eq!(caches.count(), 0, "an empty home has no caches");
+    let plan = scene.plan(&["run", "--home", "private", "--", "true"]);
+    let cache = plan.mounts.iter().find_map(|m| match m {
+        Mount::Bind { source, .. } if source.starts_with(&scene.operations.environment.caches) => {
+            Some(source)
+        }
+        _ => None,
+    });
+    assert!(
+        cache.is_some_and(|directory| directory.is_dir()),
+        "the caches of cargo, which is there, are made"
+    );
+}
+
+#[test]
+fn printing_the_plan_starts_nothing() {
+    let scene = scene(MANIFEST);
+    scene.run(&["run", "--print-plan", "--", "true"]).unwrap();
+    assert!(scene.operations.launched.borrow().is_empty());
+}
+
+#[test]
+fn enter_opens_a_shell_that_the_environment_has_and_says_where_one_is() {
+    let scene = scene(MANIFEST);
+    let plan = scene.plan(&["enter"]);
+    assert_eq!(plan.command.program, "/bin/bash", "fish is not there");
+    let prompt = plan.mounts.iter().any(|m| matches!(m, Mount::File { target, content, .. } if target == Path::new("/etc/debian_chroot") && content == "project\n"));
+    assert!(prompt);
+}
+
+#[test]
+fn x_needs_no_project_and_no_essential_packages() {
+    let scene = scene("this is no TOML");
+    let plan = scene.plan(&["x", "hello"]);
+    assert_eq!(plan.command.program, "/usr/bin/hello");
+    let section = scene.operations.sections.borrow_mut().pop().unwrap();
+    assert!(!section.essential && section.packages[0].get_ref() == "hello");
+    scene.plan(&[
+        "x",
+        "--channel",
+        "debian:sid",
+        "hello",
+        "gcc@14",
+        "--",
+        "gcc",
+        "-v",
+    ]);
+    let section = scene.operations.sections.borrow_mut().pop().unwrap();
+    assert_eq!(section.channels[0].get_ref().suite, "sid");
+    assert_eq!(section.packages.len(), 2);
+}
+
+#[test]
+fn update_says_what_may_move_and_lock_moves_nothing() {
+    let scene = scene(MANIFEST);
+    scene.run(&["lock"]).unwrap();
+    scene.run(&["update"]).unwrap();
+    scene.run(&["update", "--dry-run", "gcc"]).unwrap();
+    let asked = scene.operations.locks.take();
+    assert_eq!(asked[0].update, lock::Update::Nothing);
+    assert_eq!(asked[1].update, lock::Update::All);
+    assert_eq!(
+        (asked[2].update.clone(), asked[2].check),
+        (lock::Update::Names(vec!["gcc".into()]), true)
+    );
+}
+
+#[test]
+fn a_lock_that_does_not_fit_fails_the_check() {
+    let mut scene = scene(MANIFEST);
+    scene.operations.changes.push(lock::Change {
+        name: "gcc".into(),
+        from: None,
+        to: Some("14".into()),
+    });
+    assert!(scene.run(&["lock"]).is_ok());
+    assert_eq!(
+        scene.run(&["lock", "--check"]).unwrap_err().kind,
+        Kind::Other
+    );
+}
+
+#[test]
+fn failures_keep_their_kind() {
+    let mut scene = scene("[env]\nnonsense = 1\n");
+    let kind = |scene: &Scene, line: &[&str]| scene.run(line).unwrap_err().kind;
+    assert_eq!(kind(&scene, &["run", "--", "true"]), Kind::Usage);
+    assert_eq!(kind(&scene, &["store", "info"]), Kind::Store);
+    assert_eq!(kind(&scene, &["uninstall", "--verify"]), Kind::Other);
+    assert_eq!(
+        kind(&scene, &["uninstall"]),
+        Kind::Usage,
+        "nobody is there to confirm"
+    );
+    assert!(scene.run(&["store", "verify"]).is_ok());
+    scene.operations.damaged.push("ab12".into());
+    assert_eq!(kind(&scene, &["store", "verify"]), Kind::Integrity);
+    assert!(scene.run(&["doctor"]).is_ok());
+    scene.operations.mechanisms.push(doctor::Mechanism {
+        name: "user-namespaces".into(),
+        state: doctor::State::Missing,
+        needed: true,
+        detail: String::new(),
+        fix: None,
+    });
+    assert_eq!(kind(&scene, &["doctor"]), Kind::Host);
+}
+
+#[test]
+fn a_home_directory_is_no_project() {
+    let scene = scene(MANIFEST);
+    let home = scene.directory.path().join("home");
+    fs::write(home.join("envd.toml"), MANIFEST).unwrap();
+    let home = fs::canonicalize(home).unwrap();
+    let words = [
+        "envd",
+        "--project",
+        home.to_str().unwrap(),
+        "run",
+        "--",
+        "true",
+    ];
+    let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+    let parsed = parse(&words).unwrap();
+    let variables: HostVariables = [("HOME", home.to_str().unwrap())].into_iter().collect();
+    let output = Output::new(&parsed.global, &variables);
+    let context = Context::new(parsed.global, variables, output).unwrap();
+    let failure = with_operations(parsed.command, &context, &scene.operations).unwrap_err();
+    assert!(
+        failure.message.contains("holds your home directory"),
+        "{failure:?}"
+    );
+}
+
+/// The first page of help is written by hand.
+#[test]
+fn the_first_page_lists_every_command_as_it_describes_itself() {
+    let command = Arguments::command();
+    for subcommand in command.get_subcommands() {
+        let about = subcommand
+            .get_about()
+            .expect("each command says what it does")
+            .to_string();
+        let line = format!("  {:12} {about}\n", subcommand.get_name());
+        assert!(text::HELP.contains(&line), "{line}");
+    }
+}
+
+#[test]
+fn clap_finds_nothing_wrong_with_the_definitions() {
+    Arguments::command().debug_assert();
+}

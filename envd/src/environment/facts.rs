@@ -1,0 +1,330 @@
+//! What was observed of the environment's root and of the machine, so that the plan can be a pure function of it.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    io::Read as _,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use super::{Caller, variables::wanted_locale};
+use crate::settings::HostVariables;
+
+/// Bytes read of a file in the root at most.
+const FILE_MAX: u64 = 4 * 1024 * 1024;
+/// Where programs are looked for.
+const PROGRAM_DIRECTORIES: [&str; 6] = [
+    "usr/local/bin",
+    "usr/bin",
+    "bin",
+    "usr/local/sbin",
+    "usr/sbin",
+    "sbin",
+];
+
+/// The root of an environment, to ask what is in it. Every question is answered beneath it: a package's absolute symbolic
+/// link means the environment's own files, never the machine's.
+#[derive(Debug)]
+pub struct RootFacts {
+    view: PathBuf,
+    descriptor: OwnedFd,
+    /// The account files, empty where it has none.
+    pub passwd: String,
+    /// See `passwd`.
+    pub group: String,
+    /// Whether it says itself where names are looked up.
+    pub nsswitch: bool,
+    /// Whether it has an /etc/localtime.
+    pub localtime: bool,
+    /// The shell for those whose own is not there.
+    pub shell: Option<&'static str>,
+    /// The caller's shell, if it is there.
+    pub own_shell: Option<PathBuf>,
+    /// Whether the caller's locale is there.
+    pub locale: bool,
+    /// Whether the caller's terminal is known.
+    pub terminal: bool,
+    /// Whether the machine's time zone is known.
+    pub zone: bool,
+}
+
+/// What a caller would like to find in a root.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Wanted<'a> {
+    /// A shell's path.
+    pub shell: Option<&'a Path>,
+    /// A locale, as in LANG.
+    pub locale: Option<&'a str>,
+    /// A terminal's name, as in TERM.
+    pub terminal: Option<&'a str>,
+    /// A time zone, such as Europe/Zurich.
+    pub zone: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    /// What this caller would like.
+    pub fn of(
+        caller: &'a Caller,
+        variables: &'a HostVariables,
+        host: &'a HostFacts,
+        on_terminal: bool,
+    ) -> Self {
+        Self {
+            shell: caller.shell.as_deref(),
+            locale: wanted_locale(variables),
+            terminal: variables
+                .set("TERM")
+                .and_then(OsStr::to_str)
+                .filter(|_| on_terminal),
+            zone: host.zone.as_deref(),
+        }
+    }
+}
+
+impl RootFacts {
+    /// Looks at a root without wishes.
+    pub fn of(view: &Path) -> io::Result<Self> {
+        Self::read(view, Wanted::default())
+    }
+
+    /// Looks at a root.
+    pub fn read(view: &Path, wanted: Wanted<'_>) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::openat(CWD, view, flags, Mode::empty())?;
+        let mut facts = Self {
+            view: view.to_owned(),
+            descriptor,
+            passwd: String::new(),
+            group: String::new(),
+            nsswitch: false,
+            localtime: false,
+            shell: None,
+            own_shell: None,
+            locale: false,
+            terminal: false,
+            zone: false,
+        };
+        facts.passwd = facts.text("etc/passwd");
+        facts.group = facts.text("etc/group");
+        facts.nsswitch = facts.has("etc/nsswitch.conf");
+        facts.localtime = facts.has("etc/localtime");
+        facts.shell = ["/bin/bash", "/bin/sh"]
+            .into_iter()
+            .find(|shell| facts.has(shell));
+        facts.own_shell = wanted.shell.and_then(|shell| facts.shell_like(shell));
+        facts.locale = wanted.locale.is_some_and(|locale| facts.has_locale(locale));
+        facts.terminal = wanted.terminal.is_some_and(|name| facts.has_terminal(name));
+        facts.zone = wanted
+            .zone
+            .is_some_and(|zone| facts.has(&format!("usr/share/zoneinfo/{zone}")));
+        Ok(facts)
+    }
+
+    /// The directory that the root is.
+    pub fn view(&self) -> &Path {
+        &self.view
+    }
+
+    /// Whether there is something at `path`, which is taken from the root.
+    pub fn has(&self, path: impl AsRef<Path>) -> bool {
+        self.open(path.as_ref(), OFlags::PATH).is_ok()
+    }
+
+    /// Whether a program of this name would be found.
+    pub fn has_program(&self, name: &str) -> bool {
+        self.program(name).is_some()
+    }
+
+    /// Where a program of this name would be found.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        PROGRAM_DIRECTORIES
+            .iter()
+            .map(|directory| Path::new("/").join(directory).join(name))
+            .find(|path| self.has(path))
+    }
+
+    /// The caller's shell if it is there, at its own path or at Debian's.
+    fn shell_like(&self, shell: &Path) -> Option<PathBuf> {
+        if self.has(shell) {
+            return Some(shell.to_owned());
+        }
+        self.program(shell.file_name()?.to_str()?)
+    }
+
+    fn has_locale(&self, locale: &str) -> bool {
+        if matches!(locale, "C" | "POSIX") {
+            return true;
+        }
+        let Some((language, encoding)) = locale.split_once('.') else {
+            return self.has(format!("usr/lib/locale/{locale}"));
+        };
+        // glibc spells the encoding of a directory in lower case, without a hyphen; C.UTF-8 is built in.
+        let encoding = encoding.to_ascii_lowercase().replace('-', "");
+        language == "C" && encoding == "utf8"
+            || self.has(format!("usr/lib/locale/{language}.{encoding}"))
+            || self.has("usr/lib/locale/locale-archive")
+    }
+
+    fn has_terminal(&self, name: &str) -> bool {
+        let Some(first) = name.chars().next() else {
+            return false;
+        };
+        ["etc/terminfo", "lib/terminfo", "usr/share/terminfo"]
+            .iter()
+            .any(|directory| self.has(format!("{directory}/{first}/{name}")))
+    }
+
+    /// A file's text, empty if there is none or it is no text.
+    fn text(&self, path: &str) -> String {
+        let read = || -> io::Result<String> {
+            let file =
+                fs::File::from(self.open(Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK)?);
+            let mut text = String::new();
+            file.take(FILE_MAX).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        read().unwrap_or_default()
+    }
+
+    fn open(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = flags | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat2(&self.descriptor, path, flags, Mode::empty(), resolve)?;
+        Ok(opened)
+    }
+}
+
+/// What matters of the machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostFacts {
+    /// `uname -n`.
+    pub hostname: String,
+    /// The time zone's name, such as Europe/Zurich.
+    pub zone: Option<String>,
+}
+
+impl HostFacts {
+    /// This machine's.
+    pub fn of_this_machine() -> Self {
+        let hostname = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
+        let zone = fs::read_link("/etc/localtime")
+            .ok()
+            .and_then(|link| zone_of(&link));
+        Self { hostname, zone }
+    }
+}
+
+/// The name of the zone that a link into the zone database leads to.
+fn zone_of(link: &Path) -> Option<String> {
+    let (_, name) = link.to_str()?.split_once("/zoneinfo/")?;
+    let plain = name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"/_+-".contains(&b));
+    (plain && !name.is_empty()).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn root(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, *file).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_link_to_an_absolute_path_never_reads_the_machines_files() {
+        let root = root(&["usr/bin/sh"]);
+        fs::create_dir(root.path().join("etc")).unwrap();
+        symlink("/etc/hostname", root.path().join("etc/passwd")).unwrap();
+        symlink(
+            "../../../../../../../../etc/group",
+            root.path().join("etc/group"),
+        )
+        .unwrap();
+        symlink("/usr/bin", root.path().join("bin")).unwrap();
+        let facts = RootFacts::of(root.path()).unwrap();
+        assert_eq!((&*facts.passwd, &*facts.group), ("", ""));
+        assert_eq!(
+            facts.shell,
+            Some("/bin/sh"),
+            "links that stay inside are followed"
+        );
+    }
+
+    #[test]
+    fn the_callers_shell_is_found_wherever_the_root_has_it() {
+        let root = root(&["usr/bin/zsh", "bin/bash"]);
+        let with = |shell: &str| {
+            let wanted = Wanted {
+                shell: Some(Path::new(shell)),
+                ..Wanted::default()
+            };
+            RootFacts::read(root.path(), wanted).unwrap().own_shell
+        };
+        assert_eq!(
+            with("/opt/homebrew/bin/zsh").as_deref(),
+            Some(Path::new("/usr/bin/zsh"))
+        );
+        assert_eq!(with("/bin/bash").as_deref(), Some(Path::new("/bin/bash")));
+        assert_eq!(with("/usr/bin/fish"), None);
+    }
+
+    #[test]
+    fn locales_terminals_and_zones_are_looked_up() {
+        let root = root(&[
+            "usr/lib/locale/de_CH.utf8/LC_CTYPE",
+            "lib/terminfo/x/xterm",
+            "usr/share/zoneinfo/Europe/Zurich",
+        ]);
+        let read = |locale, terminal, zone| {
+            let wanted = Wanted {
+                shell: None,
+                locale: Some(locale),
+                terminal: Some(terminal),
+                zone: Some(zone),
+            };
+            let facts = RootFacts::read(root.path(), wanted).unwrap();
+            (facts.locale, facts.terminal, facts.zone)
+        };
+        assert_eq!(
+            read("de_CH.UTF-8", "xterm", "Europe/Zurich"),
+            (true, true, true)
+        );
+        assert_eq!(
+            read("fr_FR.UTF-8", "xterm-kitty", "Asia/Tokyo"),
+            (false, false, false)
+        );
+        assert_eq!(
+            read("C.UTF-8", "", "../../../etc/passwd"),
+            (true, false, false)
+        );
+    }
+
+    #[test]
+    fn a_zone_is_a_plain_name() {
+        assert_eq!(
+            zone_of(Path::new("/usr/share/zoneinfo/Europe/Zurich")).as_deref(),
+            Some("Europe/Zurich")
+        );
+        assert_eq!(
+            zone_of(Path::new("../usr/share/zoneinfo/UTC")).as_deref(),
+            Some("UTC")
+        );
+        assert_eq!(zone_of(Path::new("/usr/share/zoneinfo/../../etc/x")), None);
+        assert_eq!(zone_of(Path::new("/etc/zone")), None);
+    }
+}

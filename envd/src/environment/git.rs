@@ -1,0 +1,93 @@
+//! A git work tree made by `git worktree` keeps its history outside of itself, in the repository that it was made from.
+//! To commit inside, that repository has to be seen inside.
+//!
+//! The file `.git` that leads there comes with the project, whoever wrote that; it alone must not open a directory of the
+//! machine. Git writes the way back, too, into the repository: only what confirms the way is believed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The repository that a linked work tree at `root` belongs to.
+pub fn repository_of_worktree(root: &Path) -> Option<PathBuf> {
+    let link = root.join(".git");
+    if !fs::symlink_metadata(&link).ok()?.is_file() {
+        return None;
+    }
+    let text = small(&link)?;
+    let administration = root.join(text.strip_prefix("gitdir:")?.trim());
+    let administration = fs::canonicalize(administration).ok()?;
+    // <repository>/worktrees/<name>
+    let worktrees = administration
+        .parent()
+        .filter(|p| p.ends_with("worktrees"))?;
+    let repository = worktrees.parent()?;
+    let back = administration.join(small(&administration.join("gitdir"))?.trim());
+    if fs::canonicalize(back).ok()? != fs::canonicalize(&link).ok()? {
+        return None;
+    }
+    let is_repository = repository.join("HEAD").is_file() && repository.join("objects").is_dir();
+    (is_repository && !repository.starts_with(root)).then(|| repository.to_owned())
+}
+
+fn small(path: &Path) -> Option<String> {
+    let meta = fs::metadata(path).ok()?;
+    (meta.is_file() && meta.len() < 64 * 1024).then(|| fs::read_to_string(path).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A repository with a work tree as git lays them out.
+    fn worktree(directory: &Path) -> (PathBuf, PathBuf) {
+        let directory = fs::canonicalize(directory).unwrap();
+        let (repository, tree) = (directory.join("main/.git"), directory.join("tree"));
+        fs::create_dir_all(repository.join("worktrees/tree")).unwrap();
+        fs::create_dir_all(repository.join("objects")).unwrap();
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(repository.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        let administration = repository.join("worktrees/tree");
+        fs::write(
+            administration.join("gitdir"),
+            format!("{}\n", tree.join(".git").display()),
+        )
+        .unwrap();
+        fs::write(
+            tree.join(".git"),
+            format!("gitdir: {}\n", administration.display()),
+        )
+        .unwrap();
+        (repository, tree)
+    }
+
+    #[test]
+    fn a_linked_work_tree_finds_its_repository() {
+        let directory = tempfile::tempdir().unwrap();
+        let (repository, tree) = worktree(directory.path());
+        assert_eq!(repository_of_worktree(&tree), Some(repository));
+        assert_eq!(
+            repository_of_worktree(&directory.path().join("main")),
+            None,
+            "it holds its own history"
+        );
+    }
+
+    #[test]
+    fn a_forged_link_opens_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (repository, _) = worktree(directory.path());
+        let evil = fs::canonicalize(directory.path()).unwrap().join("evil");
+        fs::create_dir(&evil).unwrap();
+        for target in [
+            repository.join("worktrees/tree"),
+            repository.clone(),
+            directory.path().to_owned(),
+            "/etc".into(),
+        ] {
+            fs::write(evil.join(".git"), format!("gitdir: {}\n", target.display())).unwrap();
+            assert_eq!(repository_of_worktree(&evil), None, "{}", target.display());
+        }
+    }
+}

@@ -260,6 +260,58 @@ mod tests {
         assert!(text.contains(&sha256_hex(deb)));
     }
 
+    /// apt is the judge of what a Debian archive is: it must take ours, signature, indexes, package and all.
+    #[test]
+    fn apt_takes_it_for_an_archive() {
+        if !crate::requirement::program("apt-get") {
+            return;
+        }
+        let mut archive = Archive::new();
+        archive
+            .trixie()
+            .add(Deb::new("hello", "1:1.0-1").file("usr/share/hello", "hi"));
+        let server = crate::server::Server::start(archive.files());
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for name in ["lists/partial", "cache/archives/partial", "etc"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        std::fs::write(path("key.gpg"), archive.key().keyring()).unwrap();
+        std::fs::write(path("status"), "").unwrap();
+        std::fs::write(
+            path("sources.list"),
+            format!(
+                "deb [signed-by={}] {}/debian trixie main\n",
+                path("key.gpg").display(),
+                server.url()
+            ),
+        )
+        .unwrap();
+        let apt = |arguments: &[&str]| {
+            let mut command = std::process::Command::new("apt-get");
+            for (option, name) in [
+                ("Dir::State::Lists", "lists"),
+                ("Dir::State::status", "status"),
+                ("Dir::Cache", "cache"),
+                ("Dir::Etc", "etc"),
+                ("Dir::Etc::SourceList", "sources.list"),
+            ] {
+                command.arg(format!("-o{option}={}", path(name).display()));
+            }
+            let output = command
+                .args(["-oAPT::Sandbox::User=root", "-oAPT::Update::Error-Mode=any"])
+                .args(arguments)
+                .current_dir(directory.path())
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+        };
+        apt(&["update"]);
+        apt(&["download", "hello"]);
+        let fetched = format!("hello_1%3a1.0-1_{}.deb", architecture());
+        assert!(path(&fetched).exists());
+    }
+
     /// A snapshot must outlive what the mirror drops.
     #[test]
     fn the_past_stays() {

@@ -14,7 +14,7 @@ fn a_mistake_in_the_file_is_shown_with_file_line_and_column() {
     complaint("[env]\nchannels = [\"debian:trixie\"\npackages = []\n").says(&["envd.toml:3:"]);
     complaint("[env]\nchannels = [\"debian:trixie\"]\npackages = [3]\n")
         .says(&["envd.toml:3:13", "packages"]);
-    complaint("[env]\npackages = [\"hello\", \"hello\"]\nchannels = [\"debian\"]\n")
+    complaint("[env]\npackages = [\"hello\"]\nchannels = [\"debian\"]\n")
         .says(&["envd.toml:3:13", "debian"]);
 }
 

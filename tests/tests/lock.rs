@@ -329,9 +329,10 @@ fn configuration_by_file_and_by_variable() {
     let url = world.server.url();
     let keyring = world.path("archive.gpg");
     let text = format!(
-        "[debian]\nmirror = \"{url}/debian\"\nsecurity-mirror = \"{url}/debian-security\"\nsnapshot-mirror = \"{url}\"\nkeyring = {keyring:?}\n"
+        "[mirrors]\ndebian = \"{url}/debian\"\ndebian-security = \"{url}/debian-security\"\nsnapshot = \"{url}\"\n"
     );
-    let sandbox = envd_tests::sandbox::Sandbox::new();
+    let sandbox = envd_tests::sandbox::Sandbox::new()
+        .variable("ENVD_DEBIAN_KEYRING", keyring.to_str().unwrap());
     let directory = sandbox.path("config").join("envd");
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("config.toml"), &text).unwrap();
@@ -341,9 +342,9 @@ fn configuration_by_file_and_by_variable() {
     let mut command = sandbox.envd_command(&["update"]);
     command.env("ENVD_DEBIAN_MIRROR", format!("{url}/nowhere"));
     finish(&mut command).fails().says(&["nowhere"]);
-    std::fs::write(directory.join("config.toml"), "[debian]\nmirorr = \"x\"\n").unwrap();
+    std::fs::write(directory.join("config.toml"), "[mirors]\ndebian = \"x\"\n").unwrap();
     sandbox
         .envd(&["lock"])
         .fails()
-        .says(&["config.toml", "mirorr", "mirror"]);
+        .says(&["config.toml:1:", "mirors", "mirrors"]);
 }

@@ -274,18 +274,6 @@ fn a_release_of_another_suite_is_refused() {
 }
 
 #[test]
-fn a_silent_server_is_given_up() {
-    let Some(world) = wanting_hello() else { return };
-    let world = World {
-        sandbox: world.sandbox.variable("ENVD_HTTP_TIMEOUT", "2"),
-        archive: world.archive,
-        server: world.server,
-    };
-    world.server.always("InRelease", Fault::Silence);
-    world.envd(&["lock"]).fails().says(&["InRelease"]);
-}
-
-#[test]
 fn a_slow_server_is_waited_for() {
     let Some(world) = wanting_hello() else { return };
     world

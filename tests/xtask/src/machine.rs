@@ -1,6 +1,7 @@
 //! What tests and benchmarks need of the machine, and how they get it.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -108,8 +109,11 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Builds envd as it is shipped; returns the binary.
+/// The binary to test: `ENVD_BIN` if set, such as an installed one; else built here as it is shipped.
 pub fn build_envd() -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os("ENVD_BIN") {
+        return Ok(fs::canonicalize(given)?);
+    }
     succeed(cargo().args(["build", "--release", "--package", "envd", "--bin", "envd"]))?;
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(directory) => workspace().join(directory),

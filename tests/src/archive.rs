@@ -28,7 +28,9 @@ pub struct Suite {
     pub valid_until: Option<SystemTime>,
     /// Whether indexes are also kept under their digests.
     pub by_hash: bool,
-    /// Whether the Release file names what it lists wrongly: for archives that contradict themselves.
+    /// Paragraphs of the index as they stand, for what no honest archive lists.
+    pub raw_stanzas: Vec<String>,
+    /// The name its Release file gives it, where that is not its own.
     pub claimed_name: Option<String>,
 }
 
@@ -40,6 +42,7 @@ impl Suite {
             date: SystemTime::now() - Duration::from_secs(3_600),
             valid_until: None,
             by_hash: true,
+            raw_stanzas: Vec::new(),
             claimed_name: None,
         }
     }
@@ -81,6 +84,7 @@ impl Suite {
             .packages
             .iter()
             .map(|(deb, bytes)| deb.stanza(bytes))
+            .chain(self.raw_stanzas.iter().cloned())
             .collect();
         stanzas.join("\n").into_bytes()
     }
@@ -173,6 +177,11 @@ impl Archive {
         self.suites
             .entry(name.to_owned())
             .or_insert_with(|| Suite::new(name))
+    }
+
+    /// Without a suite, which then is nowhere, or wherever the server passes requests on to.
+    pub fn forget(&mut self, name: &str) {
+        self.suites.remove(name);
     }
 
     /// The suite everybody tests with.

@@ -29,6 +29,13 @@ pub fn debian_archive() -> bool {
     met("deb.debian.org", reachable)
 }
 
+/// Debian's own keys, as its package `debian-archive-keyring` installs them.
+pub fn debian_keyring() -> Option<Vec<u8>> {
+    let found = std::fs::read("/usr/share/keyrings/debian-archive-keyring.gpg").ok();
+    met("debian-archive-keyring", found.is_some());
+    found
+}
+
 /// Whether the test runs as root.
 pub fn root() -> bool {
     met("to run as root", nix::unistd::geteuid().is_root())

@@ -117,6 +117,57 @@ fn two_packages_with_one_path_are_both_named() {
     assert_eq!(outcome.stdout, "successor\n");
 }
 
+/// One package makes a link, the other writes through it: the link may lead anywhere inside, nowhere outside.
+#[test]
+fn a_path_through_another_packages_link_stays_inside() {
+    let Some(mut world) = World::small() else {
+        return;
+    };
+    world
+        .archive
+        .trixie()
+        .add(Deb::new("linker", "1.0").symlink("usr/share/way-out", "/tmp"))
+        .add(
+            Deb::new("writer", "1.0")
+                .depends("linker")
+                .file(&format!("usr/share/way-out/{PLANTED}"), "planted\n"),
+        );
+    world.publish();
+    world.wants(&["writer"]);
+    world.envd(&["run", "--", "true"]);
+    assert!(!Path::new("/tmp").join(PLANTED).exists());
+}
+
+/// The index is signed, and still only data.
+#[test]
+fn an_index_that_lies_is_refused_by_the_packages_name() {
+    let digest = "00".repeat(32);
+    let honest = format!(
+        "Package: evil\nVersion: 1\nArchitecture: all\nFilename: pool/e/evil.deb\nSize: 3\nSHA256: {digest}\n"
+    );
+    for (from, to) in [
+        ("pool/e/evil.deb", "../../../../etc/passwd"),
+        ("pool/e/evil.deb", "/etc/passwd"),
+        ("pool/e/evil.deb", "http://127.0.0.1:1/evil.deb"),
+        ("Size: 3", "Size: 99999999999999999999"),
+        ("Size: 3", "Size: -1"),
+        (digest.as_str(), "short"),
+        ("SHA256", "SHA1"),
+        ("Version: 1", "Version: 1/../../2"),
+        ("Package: evil", "Package: evil/../../x"),
+    ] {
+        let Some(mut world) = World::small() else {
+            return;
+        };
+        world.archive.trixie().raw_stanzas = vec![honest.replace(from, to)];
+        world.publish();
+        world.wants(&["evil"]);
+        let watch = Watch::start(&world);
+        world.envd(&["run", "--", "true"]).fails().says(&["evil"]);
+        watch.assert_nothing_left();
+    }
+}
+
 /// Bookworm ships `/bin` paths while `/bin` is a link; both spellings are one path.
 #[test]
 fn paths_through_the_merged_usr_are_one() {

@@ -9,9 +9,10 @@ use std::{
 use crate::measure::Result;
 
 /// Debian packages that tests need. Most are on any developer's machine.
-pub const FOR_TESTS: [&str; 13] = [
+pub const FOR_TESTS: [&str; 14] = [
     "bsdutils",
     "busybox-static",
+    "debian-archive-keyring",
     "dpkg",
     "gcc",
     "gpgv",

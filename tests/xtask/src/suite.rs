@@ -106,9 +106,11 @@ fn build_tests() -> Result<Vec<Executable>> {
     let stdout = child.stdout.take().expect("piped");
     for line in BufReader::new(stdout).lines() {
         let line = line?;
-        // Only test executables have a path here once `"test":true` is asked for.
-        let is_test =
-            line.contains("\"test\":true},\"features\"") || line.contains("\"test\":true}");
+        // Ordinary programs are built too, for the tests to use; only the profile tells.
+        let is_test = line
+            .split_once("\"profile\":{")
+            .and_then(|(_, rest)| rest.split_once('}'))
+            .is_some_and(|(profile, _)| profile.contains("\"test\":true"));
         if let (true, Some(path), Some(manifest)) = (
             is_test,
             text_of(&line, "executable"),

@@ -1,2 +1,1 @@
 //! Skeleton.
-#![forbid(unsafe_code)]

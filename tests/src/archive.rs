@@ -39,7 +39,7 @@ impl Suite {
         Self {
             name: name.to_owned(),
             packages: Vec::new(),
-            date: SystemTime::now() - Duration::from_secs(3_600),
+            date: SystemTime::now() - 2 * DAY,
             valid_until: None,
             by_hash: true,
             raw_stanzas: Vec::new(),
@@ -236,10 +236,13 @@ impl Archive {
     }
 }
 
-/// Flips the lowest bit of the byte in the middle of a file.
-pub fn flip_a_bit(bytes: &mut [u8]) {
+/// Flips the lowest bit of the byte in the middle of a file; an empty one gets a byte.
+pub fn flip_a_bit(bytes: &mut Vec<u8>) {
     let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    match bytes.get_mut(middle) {
+        Some(byte) => *byte ^= 1,
+        None => bytes.push(1),
+    }
 }
 
 #[cfg(test)]

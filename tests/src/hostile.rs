@@ -180,14 +180,28 @@ pub fn attacks() -> Vec<Attack> {
             ar(&[
                 version,
                 ("control.tar.xz", &control),
-                ("data.tar.zst", &zeros_as_zstd(200_000_000_000)),
+                ("data.tar.zst", &zeros_as_zstd(Kind::File, 200_000_000_000)),
+            ]),
+        ),
+        attack(
+            "a bomb: a name of 200 GB",
+            ar(&[
+                version,
+                ("control.tar.xz", &control),
+                (
+                    "data.tar.zst",
+                    &zeros_as_zstd(Kind::GnuLongName, 200_000_000_000),
+                ),
             ]),
         ),
         attack(
             "a bomb: 200 GB of zeros where the control file should be",
             ar(&[
                 version,
-                ("control.tar.zst", &zeros_as_zstd(200_000_000_000)),
+                (
+                    "control.tar.zst",
+                    &zeros_as_zstd(Kind::File, 200_000_000_000),
+                ),
                 ("data.tar.xz", &data),
             ]),
         ),
@@ -212,11 +226,11 @@ fn tree(name: &'static str, entries: Vec<Entry>) -> Attack {
     attack(name, bytes)
 }
 
-/// A zstd frame (RFC 8878) of a tar file with one huge file of zeros: a raw block for the header, then run-length blocks
+/// A zstd frame (RFC 8878) of a tar file with one huge entry of zeros: a raw block for the header, then run-length blocks
 /// of 128 KiB in four bytes each.
-fn zeros_as_zstd(size: u64) -> Vec<u8> {
+fn zeros_as_zstd(kind: Kind, size: u64) -> Vec<u8> {
     const BLOCK: u64 = 128 * 1024;
-    let header = tar_header(&Entry::file("./usr/zeros", 0o644, ""), size);
+    let header = tar_header(&Entry::new("./usr/zeros", kind, 0o644), size);
     // Magic number; frame header without content size or checksum; window of 2^17 bytes.
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 7 << 3];
     let block = |kind: u32, size: u32, last: bool| {
@@ -238,7 +252,7 @@ mod tests {
     /// If the bomb were no valid zstd, a refusal would prove nothing about bombs.
     #[test]
     fn the_bomb_is_a_bomb() {
-        let frame = zeros_as_zstd(3_000_000);
+        let frame = zeros_as_zstd(Kind::File, 3_000_000);
         let tape = zstd::decode_all(frame.as_slice()).unwrap();
         assert!(tape.len() > 3_000_000 && frame.len() < 1000);
         assert_eq!(&tape[..11], b"./usr/zeros");

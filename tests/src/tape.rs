@@ -19,6 +19,8 @@ pub enum Kind {
     Directory = b'5',
     /// A named pipe.
     Fifo = b'6',
+    /// GNU's way to say that the content is the next entry's name.
+    GnuLongName = b'L',
     /// A GNU sparse file, which no .deb carries.
     GnuSparse = b'S',
 }

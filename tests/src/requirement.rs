@@ -36,11 +36,6 @@ pub fn debian_keyring() -> Option<Vec<u8>> {
     found
 }
 
-/// Whether the test runs as root.
-pub fn root() -> bool {
-    met("to run as root", nix::unistd::geteuid().is_root())
-}
-
 /// Whether this program is on the machine.
 pub fn program(name: &str) -> bool {
     let directories = std::env::var("PATH").unwrap_or_default();

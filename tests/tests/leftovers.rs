@@ -189,7 +189,7 @@ fn uninstall_takes_everything_and_proves_it() {
         !outcome.status.success(),
         "verify must say that the store is still there\n{outcome}"
     );
-    world.envd(&["uninstall"]).ok();
+    world.envd(&["uninstall", "--yes"]).ok();
     assert!(!world.store().exists(), "the store is still there");
     world.envd(&["uninstall", "--verify"]).ok();
     watch.assert_nothing_left();

@@ -37,18 +37,23 @@ impl Watch {
     /// Panics if a process, a mount or a file is there that was not.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
+        let left = self.left_for_good();
+        assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
+    }
+
+    /// What is left when the kernel has had its time, a line each.
+    pub fn left_for_good(&self) -> Vec<String> {
         let end = Instant::now() + GRACE;
         loop {
             let left = self.left();
-            if left.is_empty() {
-                return;
+            if left.is_empty() || Instant::now() >= end {
+                return left;
             }
-            assert!(Instant::now() < end, "left behind:\n{}", left.join("\n"));
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// What is left, a line each.
+    /// What is left now, a line each.
     pub fn left(&self) -> Vec<String> {
         let mut left = self.processes();
         left.extend(mounts(&self.directory));

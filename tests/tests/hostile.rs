@@ -49,7 +49,7 @@ fn outcome_of(attack: &Attack) -> Vec<String> {
     if Path::new("/tmp").join(PLANTED).exists() {
         achieved.push("a file was planted".to_owned());
     }
-    achieved.extend(watch.left());
+    achieved.extend(watch.left_for_good());
     let store = size_of(&world.store());
     if store > 64 << 20 {
         achieved.push(format!("the store grew to {store} bytes"));

@@ -1,4 +1,4 @@
-//! The developers' commands: `cargo xtask test` and `cargo xtask bench`.
+//! The developers' commands.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -13,9 +13,8 @@ const HELP: &str = "\
 cargo xtask test  [--only NAME]...              build everything, run every test; as root also as an ordinary user
 cargo xtask bench [--only NAME]... [--runs N]   measure envd and its peers in one run, print the table
 
-In `test`, NAME is part of the name of a test executable, such as `hostile` or `envd_store`.
-In `bench`, NAME is one of: entry realise add lock search gc leftovers.
-Needs (root installs what is missing, by apt-get): see tests/xtask/src/machine.rs.
+In `test`, NAME is part of the name of a test executable, such as `hostile`; in `bench`, NAME is one of: entry realise add lock search gc leftovers.
+As root, what they need is installed by apt-get (tests/xtask/src/machine.rs).
 ";
 
 fn main() -> ExitCode {

@@ -347,14 +347,36 @@ fn from_debian(path: &str) -> Option<Vec<u8>> {
         .ok()?;
     write!(
         stream,
-        "GET /{path} HTTP/1.0\r\nHost: deb.debian.org\r\n\r\n"
+        "GET /{path} HTTP/1.1\r\nHost: deb.debian.org\r\nConnection: close\r\n\r\n"
     )
     .ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let good = answer.starts_with(b"HTTP/1.") && answer.get(8..13) == Some(b" 200 ");
-    good.then(|| answer.split_off(end + 4))
+    let content = answer.split_off(end + 4);
+    let head = String::from_utf8(answer).ok()?.to_ascii_lowercase();
+    if head.split(' ').nth(1) != Some("200") {
+        return None;
+    }
+    if head.contains("transfer-encoding: chunked") {
+        return unchunked(&content);
+    }
+    Some(content)
+}
+
+/// The content of a body in chunks (RFC 9112, 7.1); `None` if it is cut.
+fn unchunked(mut body: &[u8]) -> Option<Vec<u8>> {
+    let mut content = Vec::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n")?;
+        let line = std::str::from_utf8(&body[..end]).ok()?;
+        let length = usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()?;
+        if length == 0 {
+            return Some(content);
+        }
+        content.extend_from_slice(body.get(end + 2..end + 2 + length)?);
+        body = body.get(end + 2 + length + 2..)?;
+    }
 }
 
 fn take_fault(rules: &mut [Rule], path: &str) -> Option<Fault> {
@@ -434,6 +456,28 @@ mod tests {
         assert!(get(&server, "a+b", "").ends_with("0123456789"));
         assert_eq!(server.asked().len(), 4);
         assert_eq!(server.asked()[0].from, Some(7));
+    }
+
+    #[test]
+    fn chunks_are_put_together() {
+        let body = b"4\r\nwiki\r\n5;x=y\r\npedia\r\n0\r\n\r\n";
+        assert_eq!(unchunked(body).unwrap(), b"wikipedia");
+        assert_eq!(unchunked(&body[..12]), None);
+    }
+
+    /// Tests of maintainer scripts stand on Debian's own base.
+    #[test]
+    fn what_is_debians_is_passed_on() {
+        if !crate::requirement::debian_archive() {
+            return;
+        }
+        let server = serving(&[("debian/dists/own/InRelease", "own")]);
+        server.pass_on();
+        assert!(get(&server, "debian/dists/own/InRelease", "").ends_with("own"));
+        let text = get(&server, "debian/dists/trixie/InRelease", "");
+        assert!(text.contains("Codename: trixie"), "{text}");
+        let text = get(&server, "debian/dists/no-such-suite/InRelease", "");
+        assert!(text.contains(" 404 "), "{text}");
     }
 
     #[test]

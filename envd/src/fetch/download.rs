@@ -52,7 +52,7 @@ impl Fetcher {
         for url in &wanted.urls {
             urls.push(self.address(&wanted.what, url)?);
         }
-        let _slot = self.slot().await;
+        let slot = self.slot().await;
         let mut part = match Part::claim(wanted, directory).await? {
             Claim::Ours(part) => part,
             Claim::Done => {
@@ -68,7 +68,11 @@ impl Fetcher {
         let mut tried = Vec::new();
         for url in &urls {
             match self.download_from(url, wanted, &mut part, &mut told).await {
-                Ok(()) => return part.finish().await,
+                Ok(()) => {
+                    // The disk may take its time; the network need not wait for it.
+                    drop(slot);
+                    return part.finish().await;
+                }
                 Err(e) if e.may_be_elsewhere() => tried.push(e),
                 Err(e) => return Err(e),
             }

@@ -462,3 +462,13 @@ async fn what_is_no_address_is_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_system_without_certificates_fetches_from_plain_mirrors() {
+    let server = Server::start(|_| Reply::whole(b"hello")).await;
+    let fetcher = fetcher();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let bare = fetcher.build_client(false).unwrap();
+    let body = bare.get(server.url("x")).send().await.unwrap();
+    assert_eq!(body.bytes().await.unwrap(), "hello");
+}

@@ -10,6 +10,8 @@ mod cache;
 mod error;
 mod refresh;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

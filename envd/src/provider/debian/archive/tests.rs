@@ -1,170 +1,32 @@
+//! One long file because it is one suite: everything a hostile or unlucky archive can do between a channel's name and its
+//! opened indexes, each against the same small signed archive on loopback.
+
 use std::{
-    collections::HashMap,
-    fmt::Write as _,
-    fs,
-    io::{self, Write as _},
+    fs, io,
+    io::Write as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    time::SystemTime,
 };
 
-use super::*;
+use super::{
+    testing::{PLAIN, Publication, TestArchive, XZ, packages, publication, xz},
+    *,
+};
 use crate::{
-    fetch::{
-        FetchError, FetchSettings, Fetcher,
-        testing::{Reply, Server, fetcher},
-    },
+    fetch::{FetchError, FetchSettings, Fetcher, testing::fetcher},
     progress::Silent,
     provider::debian::{
         index::IndexError,
         trust::{
             TrustError,
-            testing::{BORN, Signing, TestKey, moment},
+            testing::{BORN, TestKey, moment},
         },
     },
 };
 
 const DAY: u32 = 24 * 3600;
 
-/// A small archive on loopback, signed by its own key.
-struct TestArchive {
-    key: TestKey,
-    files: Arc<Mutex<HashMap<String, Vec<u8>>>>,
-    server: Server,
-}
-
-/// A suite's InRelease in the making.
-#[derive(Clone)]
-struct Publication {
-    suite: String,
-    codename: String,
-    date: u32,
-    valid_until: Option<u32>,
-    /// By path below the suite: what is listed, and what is served.
-    listed: Vec<(String, Vec<u8>)>,
-}
-
-fn release_date(seconds: u32) -> String {
-    let iso = moment(seconds).to_string();
-    let months = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let month: usize = iso[5..7].parse().unwrap();
-    format!(
-        "Sun, {} {} {} {} UTC",
-        &iso[8..10],
-        months[month - 1],
-        &iso[..4],
-        &iso[11..19]
-    )
-}
-
-fn xz(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn packages(names: &[&str]) -> String {
-    let zeros = "0".repeat(64);
-    let stanza = |name| {
-        format!(
-            "Package: {name}\nVersion: 1\nArchitecture: all\nFilename: pool/{name}\nSize: 1\nSHA256: {zeros}\n\n"
-        )
-    };
-    names.iter().map(stanza).collect()
-}
-
-const XZ: &str = "main/binary-amd64/Packages.xz";
-const PLAIN: &str = "main/binary-amd64/Packages";
-
-fn publication(suite: &str, names: &[&str]) -> Publication {
-    let text = packages(names).into_bytes();
-    Publication {
-        suite: format!("{suite}-purpose"),
-        codename: suite.to_owned(),
-        date: BORN + 100,
-        valid_until: None,
-        listed: vec![(XZ.to_owned(), xz(&text)), (PLAIN.to_owned(), text)],
-    }
-}
-
 impl TestArchive {
-    async fn new() -> Self {
-        let files: Arc<Mutex<HashMap<String, Vec<u8>>>> = Arc::default();
-        let served = files.clone();
-        let server =
-            Server::start(
-                move |request| match served.lock().unwrap().get(&request.path) {
-                    Some(body) => Reply::ranged(body, request),
-                    None => Reply::status(404),
-                },
-            )
-            .await;
-        Self {
-            key: TestKey::new(),
-            files,
-            server,
-        }
-    }
-
-    /// What a mirror's path is here: Debian proper below `debian/`, security below `debian-security/`.
-    fn put(&self, path: &str, bytes: impl Into<Vec<u8>>) {
-        // The server sees paths in lower case.
-        let path = path.to_lowercase();
-        self.files.lock().unwrap().insert(path, bytes.into());
-    }
-
-    fn remove(&self, path: &str) {
-        let gone = self.files.lock().unwrap().remove(&path.to_lowercase());
-        assert!(gone.is_some(), "{path} was not there");
-    }
-
-    fn release_path(suite: &str) -> String {
-        let part = match suite.ends_with("-security") {
-            true => "debian-security",
-            false => "debian",
-        };
-        format!("{part}/dists/{suite}/InRelease")
-    }
-
-    fn publish(&self, published: &Publication) {
-        let mut text = format!(
-            "Origin: Test\nSuite: {}\nCodename: {}\nDate: {}\n",
-            published.suite,
-            published.codename,
-            release_date(published.date)
-        );
-        if let Some(until) = published.valid_until {
-            writeln!(text, "Valid-Until: {}", release_date(until)).unwrap();
-        }
-        text += "Acquire-By-Hash: yes\nArchitectures: all amd64\nComponents: main contrib\nSHA256:";
-        let path = Self::release_path(&published.codename);
-        let below = path.trim_end_matches("/InRelease");
-        for (path, bytes) in &published.listed {
-            let digest = Digest::of(bytes);
-            write!(text, "\n {digest} {} {path}", bytes.len()).unwrap();
-            let (directory, _) = path.rsplit_once('/').unwrap();
-            self.put(
-                &format!("{below}/{directory}/by-hash/SHA256/{digest}"),
-                bytes.clone(),
-            );
-            self.put(&format!("{below}/{path}"), bytes.clone());
-        }
-        let how = Signing {
-            at: published.date,
-            ..Signing::default()
-        };
-        self.put(&path, self.key.sign_as(&text, how));
-    }
-
-    fn archive(&self) -> Archive {
-        Archive::new(ArchiveSettings {
-            mirror: Some(self.server.url("debian/")),
-            keyring: self.key.keyring(),
-            ..ArchiveSettings::default()
-        })
-    }
-
     async fn refresh(&self, cache: &Path) -> Result<ChannelIndexes, ArchiveError> {
         self.refresh_at(cache, BORN + DAY, false).await
     }
@@ -717,7 +579,7 @@ async fn pruning_removes_what_no_kept_release_names() {
     let leftover = cache.path().join("indexes/1-1.tmp");
     fs::write(&leftover, "half").unwrap();
     assert_eq!(index_files(cache.path()).len(), 5);
-    let now = std::time::SystemTime::now();
+    let now = SystemTime::now();
     assert!(prune(cache.path(), now).unwrap() > 0);
     // What may still be being written stays for a day.
     assert!(leftover.exists());

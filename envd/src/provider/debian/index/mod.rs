@@ -1,7 +1,7 @@
 //! The packages of one index in a form that opens instantly: `indexes/<sha256 of Packages>.idx`.
 //!
 //! A Packages text of 65 MB takes a second to decompress and read, and every command wants three packages of it. So it is
-//! read once ([`build`](Index::build)) into the file that [`format`] specifies: opening it reads the sorted names (a few
+//! read once ([`build`](Index::build)) into the file that `format.rs` specifies: opening it reads the sorted names (a few
 //! megabytes), a lookup is a binary search, and records are read by blocks of 64 KiB when something asks for one.
 //! Everything read is checked against a SHA-256 in the file, so that a damaged cache is an error and never a wrong answer;
 //! whoever meets [`IndexError::Corrupt`] builds the file again.

@@ -1,7 +1,7 @@
 //! Which archives are believed: clearsigned InRelease files against a keyring of OpenPGP certificates.
 //!
 //! A text is believed when at least one signature over it is good, by a key whose certificate allows it: see
-//! [`certificate`]. Signatures by unknown keys are ignored, as archives sign with the next release's key too. Only the
+//! `certificate.rs`. Signatures by unknown keys are ignored, as archives sign with the next release's key too. Only the
 //! signed text is ever handed out.
 
 mod certificate;

@@ -14,6 +14,7 @@ use envd_store::{
     ingest::{self, IngestError, Limits},
     project,
 };
+use proptest::prelude::*;
 use support::{assert_sound, file, hard_link, mode, path, tree};
 use tar::{EntryType, Header};
 
@@ -476,6 +477,34 @@ fn a_projected_archive_is_canonical_and_complete() {
         )
         .unwrap();
     assert!(project::tar(&store, &layer.finish().unwrap(), 7, &mut io::sink()).is_err());
+}
+
+proptest! {
+    /// Whatever a mirror sends, the answer is a tree or an error.
+    #[test]
+    fn damaged_archives_never_panic(changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6)) {
+        let (_directory, store) = new();
+        let session = store.session().unwrap();
+        let mut archive = Archive::default()
+            .with(EntryType::Directory, "d/", "", b"")
+            .pax(&[("path", b"d/one"), ("SCHILY.xattr.user.k", b"v")])
+            .file("x", b"content")
+            .with(EntryType::Link, "d/two", "d/one", b"")
+            .with(EntryType::Symlink, "three", "four", b"")
+            .end();
+        for (at, byte) in &changes {
+            let at = at.index(archive.len());
+            archive[at] = *byte;
+            // With a right checksum it gets further.
+            let block = at / 512 * 512;
+            let mut header = Header::from_byte_slice(&archive[block..block + 512]).clone();
+            header.set_cksum();
+            archive[block..block + 512].copy_from_slice(header.as_bytes());
+        }
+        if let Ok(tree) = read(&session, &archive) {
+            prop_assert_eq!(Tree::parse(&tree.to_manifest()).unwrap(), tree);
+        }
+    }
 }
 
 #[test]

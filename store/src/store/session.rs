@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat},
+    fs::{AtFlags, FlockOperation, Mode, OFlags, Stat, flock, fstat, mkdirat, openat, statat},
     io::Errno,
 };
 
@@ -57,15 +57,14 @@ impl Store {
                 Err(Errno::EXIST) => continue,
                 Err(error) => return Err(error).context("create", path),
             }
-            // Until it is locked, someone's sweep may take it: then there is no such directory or a removed one.
-            let Ok(directory) = directory::open(&tmp, &name) else {
-                continue;
+            // Until it is locked, someone's sweep may take it.
+            let directory = match directory::open(&tmp, &name) {
+                Err(Errno::NOENT) => continue,
+                directory => directory.context("open", path)?,
             };
             let locked = flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok();
-            if locked
-                && directory::open(&tmp, &name).is_ok()
-                && fstat(&directory).is_ok_and(|s| s.st_nlink > 0)
-            {
+            let stat = fstat(&directory).context("look at", path)?;
+            if locked && stat.st_nlink > 0 && is_at(&tmp, &name, &stat) {
                 break (name, directory);
             }
         };
@@ -103,12 +102,15 @@ impl Store {
             let Ok(dead) = directory::open(tmp, &name) else {
                 continue;
             };
-            if flock(&dead, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                directory::remove(tmp, &name)
-                    .context("remove what an ended command left:", || {
-                        self.path("tmp").join(name.to_string_lossy().as_ref())
-                    })?;
-                swept += 1;
+            if flock(&dead, FlockOperation::NonBlockingLockExclusive).is_err() {
+                continue;
+            }
+            match directory::remove(tmp, &name) {
+                Ok(()) => swept += 1,
+                // Files of another user, that a sandbox with several ids left: no reason to fail whoever comes next.
+                Err(error) => {
+                    tracing::warn!(session = ?name, %error, "cannot remove what an ended command left")
+                }
             }
         }
         Ok(swept)
@@ -191,6 +193,12 @@ impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Session").field(&self.path()).finish()
     }
+}
+
+/// Whether the directory called `name` is still the one that was opened.
+fn is_at(tmp: &OwnedFd, name: &CStr, stat: &Stat) -> bool {
+    statat(tmp, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino))
 }
 
 /// The process in a session's name, or `None` for a name that no session gave.

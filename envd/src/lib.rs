@@ -4,10 +4,15 @@
 //! ARCHITECTURE.md draws the map; every module here is one room of it.
 #![forbid(unsafe_code)]
 
+pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod environment;
+pub mod fetch;
+pub mod lock;
 pub mod progress;
 pub mod project;
 pub mod provider;
+pub mod realise;
+pub mod resolve;
 pub mod settings;

@@ -11,6 +11,8 @@ pub enum Phase {
     Unpack,
     /// Configuring packages; counted in packages.
     Configure,
+    /// Running what configuring put off, such as byte-compiling; counted in commands.
+    Finish,
     /// Merging trees into one root; counted in packages.
     Compose,
     /// Projecting the root as a directory; counted in files.

@@ -87,7 +87,8 @@ impl Ready {
             let error = sys::execute(candidate, &arguments, &environment);
             match error.raw_os_error() {
                 Some(libc::ENOENT | libc::ENOTDIR) => {
-                    interpreter |= rustix::fs::access(candidate, rustix::fs::Access::EXISTS).is_ok();
+                    interpreter |=
+                        rustix::fs::access(candidate, rustix::fs::Access::EXISTS).is_ok();
                 }
                 Some(libc::EACCES) => {
                     denied.get_or_insert((candidate, error));
@@ -127,7 +128,9 @@ fn is_text(file: &CStr) -> bool {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
     rustix::fs::open(file, flags, rustix::fs::Mode::empty())
         .and_then(|file| rustix::io::read(&file, &mut start))
-        .is_ok_and(|length| !start[..length].contains(&0) && !start[..length].starts_with(b"\x7fELF"))
+        .is_ok_and(|length| {
+            !start[..length].contains(&0) && !start[..length].starts_with(b"\x7fELF")
+        })
 }
 
 fn c_string(text: &OsStr) -> Result<CString, LaunchError> {

@@ -34,7 +34,13 @@ const LINKS: [(&str, &str); 6] = [
 /// empty files. A bind costs 20 µs, hence only those that programs cannot do without.
 pub(crate) fn mount(inside: &Inside, target: &Path, ipc: bool) -> Result<(), SetupError> {
     let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount_new(inside, "tmpfs", target, MountFlags::NOSUID, "mode=0755,size=1m")?;
+    mount_new(
+        inside,
+        "tmpfs",
+        target,
+        MountFlags::NOSUID,
+        "mode=0755,size=1m",
+    )?;
     let part = |name: &str| target.join(name);
     let open = |flags| {
         inside
@@ -58,8 +64,18 @@ pub(crate) fn mount(inside: &Inside, target: &Path, ipc: bool) -> Result<(), Set
             .map_err(|error| mount_error("a symbolic link", &part(name), error))?;
     }
     let mut directories = vec![
-        ("pts", "devpts", quiet, "newinstance,ptmxmode=0666,mode=0620"),
-        ("shm", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, "mode=1777"),
+        (
+            "pts",
+            "devpts",
+            quiet,
+            "newinstance,ptmxmode=0666,mode=0620",
+        ),
+        (
+            "shm",
+            "tmpfs",
+            MountFlags::NOSUID | MountFlags::NODEV,
+            "mode=1777",
+        ),
     ];
     if ipc {
         directories.push(("mqueue", "mqueue", quiet | MountFlags::NODEV, ""));

@@ -4,8 +4,16 @@ use std::{fs, path::Path};
 
 use crate::errno::Errno;
 
-/// Why user namespaces, or mounts in one, may be refused here. Empty when nothing is known to be wrong.
+/// Why user namespaces, or mounts in one, may be refused here, as the end of a message.
 pub(crate) fn restricted(errno: Errno) -> String {
+    let reason = reason(errno);
+    reason.map_or_else(String::new, |reason| {
+        format!(" ({reason}; `envd doctor` lists what works)")
+    })
+}
+
+/// Why, and what to do. `None` when the number says enough.
+pub(crate) fn reason(errno: Errno) -> Option<String> {
     let switch = |path: &str, bad: &str| {
         let value = fs::read_to_string(Path::new("/proc/sys").join(path)).ok()?;
         (value.trim() == bad).then(|| path.replace('/', "."))
@@ -30,9 +38,9 @@ pub(crate) fn restricted(errno: Errno) -> String {
         libc::EAGAIN => "the limit on processes is reached (ulimit -u, or the control group's pids.max)".to_owned(),
         libc::EINVAL => "the kernel lacks one of the namespaces".to_owned(),
         libc::ENOSYS => "the kernel is older than 5.3, or a container's seccomp profile hides clone3".to_owned(),
-        _ => return String::new(),
+        _ => return None,
     };
-    format!(" ({reason}; `envd doctor` lists what works)")
+    Some(reason)
 }
 
 /// The lowers of an overlay that was refused, and why that may be.
@@ -51,7 +59,9 @@ pub(crate) fn lowers(lowers: &[std::path::PathBuf], errno: Errno) -> String {
         libc::EBUSY => "; another overlay uses the same upper or work directory",
         libc::EPERM => "; overlays in user namespaces need Linux 5.11",
         libc::ENODEV => "; the kernel has no overlayfs: modprobe overlay",
-        libc::E2BIG => "; the list of lower directories does not fit the kernel's page: flatten some",
+        libc::E2BIG => {
+            "; the list of lower directories does not fit the kernel's page: flatten some"
+        }
         libc::ELOOP | libc::EOVERFLOW => "; its files belong to ids that are not mapped",
         _ => "",
     };

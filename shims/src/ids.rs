@@ -121,7 +121,13 @@ mod tests {
             gid: 0,
             all: false,
         };
-        let maps = Maps::own(&ids, Caller { uid: 1000, gid: 100 });
+        let maps = Maps::own(
+            &ids,
+            Caller {
+                uid: 1000,
+                gid: 100,
+            },
+        );
         assert_eq!((&*maps.uid, &*maps.gid), ("0 1000 1\n", "0 100 1\n"));
         assert!(!maps.setgroups);
     }

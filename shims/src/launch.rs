@@ -1,6 +1,6 @@
 //! The launching process's side: everything that can be made ready before there is a second process, then clone3(2).
 
-use std::os::fd::BorrowedFd;
+use std::os::{fd::BorrowedFd, unix::fs::MetadataExt};
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
@@ -65,6 +65,15 @@ pub(crate) const SETXATTRAT: libc::c_long = 463;
 /// The calling process must have one thread. Until the [`Running`] is waited for or dropped, signals that end a process
 /// by default are held back to be relayed. Dropping it ends the environment.
 pub fn launch(plan: &Plan) -> Result<Running, LaunchError> {
+    if plan.privileges.record_ownership {
+        let message = "a plan that records ownership is for run_recorded, which answers the calls";
+        return Err(LaunchError::Plan(message.to_owned()));
+    }
+    launch_any(plan)
+}
+
+/// The same, with or without a recorder to come.
+pub(crate) fn launch_any(plan: &Plan) -> Result<Running, LaunchError> {
     single_threaded()?;
     check(plan)?;
     let mut downgrades = Vec::new();
@@ -170,10 +179,9 @@ impl RelayedSignals {
             read.add(Signal::SIGCONT);
             read.add(Signal::SIGTSTP);
         }
-        let flags = nix::sys::signalfd::SfdFlags::SFD_CLOEXEC
-            | nix::sys::signalfd::SfdFlags::SFD_NONBLOCK;
-        let descriptor =
-            nix::sys::signalfd::SignalFd::with_flags(&read, flags).map_err(failed)?;
+        let flags =
+            nix::sys::signalfd::SfdFlags::SFD_CLOEXEC | nix::sys::signalfd::SfdFlags::SFD_NONBLOCK;
+        let descriptor = nix::sys::signalfd::SignalFd::with_flags(&read, flags).map_err(failed)?;
         read.add(Signal::SIGTTOU);
         let how = nix::sys::signal::SigmaskHow::SIG_BLOCK;
         let before = read.thread_swap_mask(how).map_err(failed)?;
@@ -188,11 +196,9 @@ impl Drop for RelayedSignals {
 }
 
 /// Threads are subdirectories of this directory, each of which counts as a link to it; two links are its own.
-fn single_threaded() -> Result<(), LaunchError> {
-    match rustix::fs::stat("/proc/self/task") {
-        Ok(directory) if directory.st_nlink > 3 => {
-            Err(LaunchError::Threads(directory.st_nlink as u64 - 2))
-        }
+pub(crate) fn single_threaded() -> Result<(), LaunchError> {
+    match std::fs::metadata("/proc/self/task").map(|directory| directory.nlink()) {
+        Ok(links) if links > 3 => Err(LaunchError::Threads(links - 2)),
         _ => Ok(()),
     }
 }
@@ -254,7 +260,10 @@ fn check(plan: &Plan) -> Result<(), LaunchError> {
         return wrong(format!("the lower {} is not absolute", lower.display()));
     }
     if plan.privileges.record_ownership && plan.privileges.seccomp == Seccomp::Strict {
-        return wrong("ownership is recorded for trusted maintainer scripts, which Strict would break".to_owned());
+        return wrong(
+            "ownership is recorded for trusted maintainer scripts, which Strict would break"
+                .to_owned(),
+        );
     }
     Ok(())
 }

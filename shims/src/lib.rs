@@ -20,6 +20,8 @@ mod mounts;
 mod network;
 pub mod plan;
 mod privileges;
+pub mod probe;
+pub mod recorder;
 mod root;
 mod running;
 pub mod seccomp;
@@ -35,6 +37,7 @@ pub use errno::Errno;
 pub use error::{LaunchError, SetupError};
 pub use launch::launch;
 pub use plan::Plan;
+pub use recorder::{OwnershipNote, Recorded, run_recorded};
 pub use running::{Downgrade, Exit, Running};
 
 /// Launches, relays signals and the terminal, waits, and gives how the command ended.

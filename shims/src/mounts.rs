@@ -162,10 +162,7 @@ fn scratch(
     let (upper, work) = stage
         .pair(Mode::from_raw_mode(found.st_mode))
         .map_err(overlay)?;
-    let at = format!(
-        "/proc/self/fd/{}",
-        std::os::fd::AsRawFd::as_raw_fd(&place)
-    );
+    let at = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place));
     root::mount_overlay(&[lower.as_fd()], upper.as_fd(), work.as_fd(), at).map_err(overlay)
 }
 
@@ -188,7 +185,13 @@ pub(crate) fn mount_new(
 fn tmpfs(inside: &Inside, target: &Path, mode: u32, size: Option<u64>) -> Result<(), SetupError> {
     let size = size.map_or_else(String::new, |size| format!(",size={size}"));
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount_new(inside, "tmpfs", target, flags, &format!("mode={mode:o}{size}"))
+    mount_new(
+        inside,
+        "tmpfs",
+        target,
+        flags,
+        &format!("mode={mode:o}{size}"),
+    )
 }
 
 fn procfs(inside: &Inside, target: &Path, caller_is_root: bool) -> Result<(), SetupError> {
@@ -233,7 +236,8 @@ fn file(inside: &Inside, target: &Path, content: &str, mode: u32) -> Result<(), 
         Err(error) => return Err(failed(error)),
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(mode)).map_err(&failed)?;
+    let file =
+        rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(mode)).map_err(&failed)?;
     let mut rest = content.as_bytes();
     while !rest.is_empty() {
         let written = rustix::io::write(&file, rest).map_err(&failed)?;

@@ -51,11 +51,7 @@ pub(crate) fn clone_process(
     // SAFETY: without CLONE_VM the child has its own copy of all memory and goes on on its own copy of this stack, as
     // after fork(2); the arguments outlive the call, and the kernel writes the one place they name, `pidfd`.
     let pid = check(unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw mut arguments,
-            size_of::<Arguments>(),
-        )
+        libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<Arguments>())
     })?;
     if pid == 0 {
         let _ = catch_unwind(AssertUnwindSafe(child));
@@ -194,6 +190,19 @@ fn seccomp(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<libc::c_
     })
 }
 
+/// Whether the kernel knows an action of seccomp filters.
+pub(crate) fn filter_action_available(action: u32) -> bool {
+    // SAFETY: the call reads one 32-bit number.
+    unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_GET_ACTION_AVAIL,
+            0,
+            &raw const action,
+        ) == 0
+    }
+}
+
 /// A system call that waits for an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Notification {
@@ -218,8 +227,8 @@ pub(crate) enum Answer {
 pub(crate) fn receive_notification(listener: BorrowedFd<'_>) -> io::Result<Option<Notification>> {
     // SAFETY: a structure of integers, for which zeroes are valid (and demanded by the kernel).
     let mut notification: libc::seccomp_notif = unsafe { mem::zeroed() };
-    // SAFETY: the request fills a structure of exactly this type.
     let result = check(
+        // SAFETY: the request fills a structure of exactly this type.
         unsafe {
             libc::ioctl(
                 listener.as_raw_fd(),
@@ -273,8 +282,8 @@ pub(crate) fn answer_notification(
             Answer::Success | Answer::Errno(_) => 0,
         },
     };
-    // SAFETY: the request reads a structure of exactly this type.
     let result = check(
+        // SAFETY: the request reads a structure of exactly this type.
         unsafe {
             libc::ioctl(
                 listener.as_raw_fd(),
@@ -312,8 +321,8 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     request.ifr_name[0] = b'l' as c_char;
     request.ifr_name[1] = b'o' as c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
-    // SAFETY: the request reads a structure of exactly this type.
     check(
+        // SAFETY: the request reads a structure of exactly this type.
         unsafe {
             libc::ioctl(
                 socket.as_raw_fd(),

@@ -8,9 +8,20 @@
 #![forbid(unsafe_code)]
 
 mod digest;
+mod escape;
+pub mod ingest;
 mod path;
+pub mod project;
+pub mod store;
 pub mod tree;
 
 pub use digest::{Digest, DigestError, Hasher};
 pub use path::{PathError, TreePath};
-pub use tree::{Entry, Meta, Node, Tree, TreeId};
+pub use store::{
+    GcOptions, GcReport, Hold, Kind, ObjectWriter, Problem, RemoveReport, Root, RootKind,
+    RootState, RootUsage, Session, Store, StoreError, Usage, VerifyReport,
+};
+pub use tree::{
+    Entry, ManifestError, MergeError, Meta, Node, Tree, TreeBuilder, TreeError, TreeId, Xattrs,
+    directory_mode_on_disk, file_mode_on_disk, merge,
+};

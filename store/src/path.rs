@@ -78,6 +78,11 @@ impl TreePath {
         Some(Self(self.0[..slash].into()))
     }
 
+    /// The directories it is in, the nearest first.
+    pub fn ancestors(&self) -> impl Iterator<Item = TreePath> {
+        std::iter::successors(self.parent(), TreePath::parent)
+    }
+
     /// This path and one more component (or several, separated by slashes).
     pub fn join(&self, below: &[u8]) -> Result<Self, PathError> {
         Self::new(&[self.as_bytes(), b"/", below].concat())
@@ -93,8 +98,12 @@ impl TreePath {
 
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |b: &u8| if *b == b'/' { 0 } else { *b };
-        self.0.iter().map(key).cmp(other.0.iter().map(key))
+        let key = |b: u8| if b == b'/' { 0 } else { b };
+        let mut pairs = self.0.iter().zip(&other.0);
+        match pairs.find(|(a, b)| a != b) {
+            Some((a, b)) => key(*a).cmp(&key(*b)),
+            None => self.0.len().cmp(&other.0.len()),
+        }
     }
 }
 

@@ -4,13 +4,13 @@
 use std::{collections::BTreeMap, io::Read};
 
 use envd_store::{
-    Digest, Entry, Meta, Node, Session, Store, Tree, TreeId, TreePath,
-    tree::{MergeError, TreeError, merge},
+    Entry, Meta, Node, Session, Store, Tree, TreeId, TreePath,
+    TreeError, merge,
 };
 use md5::{Digest as _, Md5};
 
 use super::{RealiseError, configure::scripts};
-use crate::provider::debian::{control::Paragraph, deb::MERGED, dependency};
+use crate::provider::debian::{control::Stanza, deb::MERGED, dependency};
 
 /// One unpacked package.
 pub struct Package {
@@ -35,29 +35,43 @@ pub struct Package {
 impl Package {
     /// Reads what composing needs to know from the package's own control paragraph.
     pub fn load(store: &Store, id: TreeId, tree: Tree) -> Result<Self, RealiseError> {
-        let control = read(store, &tree, "control/control")?.ok_or_else(|| RealiseError::Control {
-            tree: id,
-            problem: "it has no control paragraph".to_owned(),
-        })?;
+        let control =
+            read(store, &tree, "control/control")?.ok_or_else(|| RealiseError::Control {
+                tree: id,
+                problem: "it has no control paragraph".to_owned(),
+            })?;
         let control = String::from_utf8(control).map_err(|_| RealiseError::Control {
             tree: id,
             problem: "its control paragraph is not UTF-8".to_owned(),
         })?;
-        let fields = Paragraph::parse(&control)
-            .map_err(|e| RealiseError::Control { tree: id, problem: e.to_string() })?;
+        let fields = Stanza::only(&control).map_err(|e| RealiseError::Control {
+            tree: id,
+            problem: e.to_string(),
+        })?;
         let field = |name: &str| {
-            fields.get(name).map(str::to_owned).ok_or_else(|| RealiseError::Control {
-                tree: id,
-                problem: format!("its control paragraph has no field {name}"),
-            })
+            fields
+                .get(name)
+                .map(str::to_owned)
+                .ok_or_else(|| RealiseError::Control {
+                    tree: id,
+                    problem: format!("its control paragraph has no field {name}"),
+                })
         };
         let name = field("Package")?;
         let architecture = field("Architecture")?;
         for (word, what) in [(&name, "name"), (&architecture, "architecture")] {
             // Both become parts of paths and of scripts (Debian Policy 5.6.1).
-            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.');
-            if word.is_empty() || !word.bytes().all(plain) || !word.as_bytes()[0].is_ascii_alphanumeric() {
-                return Err(RealiseError::Control { tree: id, problem: format!("{word:?} is no valid {what}") });
+            let plain = |b: u8| {
+                b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.')
+            };
+            if word.is_empty()
+                || !word.bytes().all(plain)
+                || !word.as_bytes()[0].is_ascii_alphanumeric()
+            {
+                return Err(RealiseError::Control {
+                    tree: id,
+                    problem: format!("{word:?} is no valid {what}"),
+                });
             }
         }
         let pending = |script: &str| -> Result<bool, RealiseError> {
@@ -77,7 +91,7 @@ impl Package {
     }
 
     fn field(&self, name: &str) -> Option<String> {
-        let fields = Paragraph::parse(&self.control).ok()?;
+        let fields = Stanza::only(&self.control).ok()?;
         fields.get(name).map(str::to_owned)
     }
 
@@ -91,9 +105,17 @@ impl Package {
 
     /// Packages whose files this one may take over.
     fn replaces(&self) -> Vec<String> {
-        let Some(text) = self.field("Replaces") else { return Vec::new() };
-        dependency::parse("Replaces", &text)
-            .map(|groups| groups.into_iter().flatten().map(|relation| relation.name.to_string()).collect())
+        let Some(text) = self.field("Replaces") else {
+            return Vec::new();
+        };
+        dependency::parse_field("Replaces", &text)
+            .map(|clauses| {
+                clauses
+                    .into_iter()
+                    .flatten()
+                    .map(|replaced| replaced.name.to_owned())
+                    .collect()
+            })
             .unwrap_or_default()
     }
 }
@@ -104,6 +126,8 @@ pub struct Composed {
     pub tree: Tree,
     /// Names (as dpkg's info directory spells them) of packages with a `preinst`.
     pub preinsts: Vec<String>,
+    /// Names of packages with a `postinst`.
+    pub postinsts: Vec<String>,
     /// Whether any package has a script to run.
     pub has_scripts: bool,
 }
@@ -116,15 +140,28 @@ pub fn compose(session: &Session, packages: &[Package]) -> Result<Composed, Real
         parts.push((package.name.clone(), placed(package)?));
         replaces.insert(package.name.as_str(), package.replaces());
     }
-    parts.push((String::from("dpkg's database"), database(session, packages)?));
-    let borrowed: Vec<(String, &Tree)> = parts.iter().map(|(label, tree)| (label.clone(), tree)).collect();
+    parts.push((
+        String::from("dpkg's database"),
+        database(session, packages)?,
+    ));
+    let borrowed: Vec<(String, &Tree)> = parts
+        .iter()
+        .map(|(label, tree)| (label.clone(), tree))
+        .collect();
     let may_replace = |winner: &str, loser: &str| {
-        replaces.get(winner).is_some_and(|names: &Vec<String>| names.iter().any(|name| name == loser))
+        replaces
+            .get(winner)
+            .is_some_and(|names: &Vec<String>| names.iter().any(|name| name == loser))
     };
     let merged = merge(&borrowed, &may_replace).map_err(RealiseError::Merge)?;
     Ok(Composed {
         tree: with_merged_usr(&merged)?,
-        preinsts: packages.iter().filter(|p| p.preinst).map(Package::info_name).collect(),
+        preinsts: packages
+            .iter()
+            .filter(|p| p.preinst)
+            .map(Package::info_name)
+            .collect(),
+        postinsts: packages.iter().filter(|p| p.postinst).map(|p| p.name.clone()).collect(),
         has_scripts: packages.iter().any(|p| p.preinst || p.postinst),
     })
 }
@@ -149,16 +186,25 @@ fn placed(package: &Package) -> Result<Tree, RealiseError> {
         let Some(to) = place(from) else { continue };
         let mut entry = entry.clone();
         if let Node::HardLink { target } = &entry.node {
-            let Some(target) = place(target) else { continue };
+            let Some(target) = place(target) else {
+                continue;
+            };
             entry.node = Node::HardLink { target };
         }
-        builder.insert(to, entry).map_err(|source| tree_error(package, source))?;
+        builder
+            .insert(to, entry)
+            .map_err(|source| tree_error(package, source))?;
     }
-    builder.finish().map_err(|source| tree_error(package, source))
+    builder
+        .finish()
+        .map_err(|source| tree_error(package, source))
 }
 
 fn tree_error(package: &Package, source: TreeError) -> RealiseError {
-    RealiseError::Package { name: package.name.clone(), source }
+    RealiseError::Package {
+        name: package.name.clone(),
+        source,
+    }
 }
 
 /// `/bin` and its like as links into `/usr`, unless a package brought them.
@@ -168,15 +214,18 @@ fn with_merged_usr(tree: &Tree) -> Result<Tree, RealiseError> {
         let inside = path(&format!("usr/{name}"));
         let always = matches!(name, "bin" | "sbin" | "lib");
         if tree.get(&path(name)).is_none() && (always || tree.get(&inside).is_some()) {
-            let target = format!("usr/{name}").into_bytes().into_boxed_slice();
-            let meta = Meta { mode: 0o777, ..Meta::default() };
-            layer.insert(path(name), Entry { meta, node: Node::Symlink { target } }).map_err(RealiseError::Tree)?;
+            layer
+                .insert(path(name), Entry::symlink(format!("usr/{name}")))
+                .map_err(RealiseError::Tree)?;
             if tree.get(&inside).is_none() {
-                layer.insert(inside, directory()).map_err(RealiseError::Tree)?;
+                layer
+                    .insert(inside, Entry::directory(Meta::directory()))
+                    .map_err(RealiseError::Tree)?;
             }
         }
     }
-    tree.apply(&layer.finish().map_err(RealiseError::Tree)?).map_err(RealiseError::Tree)
+    tree.apply(&layer.finish().map_err(RealiseError::Tree)?)
+        .map_err(RealiseError::Tree)
 }
 
 /// dpkg's database (dpkg(1), FILES) for packages that were unpacked and, where they have no script, configured.
@@ -191,16 +240,24 @@ fn database(session: &Session, packages: &[Package]) -> Result<Tree, RealiseErro
     for package in packages {
         status.push_str(&stanza(session.store(), package)?);
         for (trigger, noawait) in triggers(session.store(), package)? {
-            if trigger.split('/').any(|part| part == "..") || (!trigger.starts_with('/') && trigger.contains('/')) {
+            if trigger.split('/').any(|part| part == "..")
+                || (!trigger.starts_with('/') && trigger.contains('/'))
+            {
                 let problem = format!("{trigger:?} is no valid trigger");
-                return Err(RealiseError::Control { tree: package.id, problem });
+                return Err(RealiseError::Control {
+                    tree: package.id,
+                    problem,
+                });
             }
             let suffix = if noawait { "/noawait" } else { "" };
             if trigger.starts_with('/') {
                 interests.push_str(&format!("{trigger} {}{suffix}\n", package.name));
             } else {
                 let line = format!("{}{suffix}\n", package.name);
-                files.entry(format!("triggers/{trigger}")).or_default().extend(line.bytes());
+                files
+                    .entry(format!("triggers/{trigger}"))
+                    .or_default()
+                    .extend(line.bytes());
             }
         }
     }
@@ -209,13 +266,26 @@ fn database(session: &Session, packages: &[Package]) -> Result<Tree, RealiseErro
 
     let mut builder = Tree::builder();
     for name in ["alternatives", "parts", "updates", "triggers", "info"] {
-        builder.insert(path(&format!("var/lib/dpkg/{name}")), directory()).map_err(RealiseError::Tree)?;
+        builder
+            .insert(
+                path(&format!("var/lib/dpkg/{name}")),
+                Entry::directory(Meta::directory()),
+            )
+            .map_err(RealiseError::Tree)?;
     }
     for (name, content) in files {
-        let (digest, size) = session.put(&content, 0o644).map_err(RealiseError::Object)?;
-        let meta = Meta { mode: 0o644, ..Meta::default() };
-        let entry = Entry { meta, node: Node::File { digest, size } };
-        builder.insert(path(&format!("var/lib/dpkg/{name}")), entry).map_err(RealiseError::Tree)?;
+        let (digest, size) = session.put(&content, 0o644)?;
+        let meta = Meta {
+            mode: 0o644,
+            ..Meta::default()
+        };
+        let entry = Entry {
+            meta,
+            node: Node::File { digest, size },
+        };
+        builder
+            .insert(path(&format!("var/lib/dpkg/{name}")), entry)
+            .map_err(RealiseError::Tree)?;
     }
     builder.finish().map_err(RealiseError::Tree)
 }
@@ -223,16 +293,28 @@ fn database(session: &Session, packages: &[Package]) -> Result<Tree, RealiseErro
 /// One entry of dpkg's status file.
 fn stanza(store: &Store, package: &Package) -> Result<String, RealiseError> {
     // A package without scripts is configured by having been unpacked; leaving that to dpkg costs milliseconds each.
-    let state = if package.postinst { "unpacked" } else { "installed" };
-    let (first, rest) = package.control.split_once('\n').unwrap_or((&package.control, ""));
+    let state = if package.postinst {
+        "unpacked"
+    } else {
+        "installed"
+    };
+    let (first, rest) = package
+        .control
+        .split_once('\n')
+        .unwrap_or((&package.control, ""));
     let mut text = format!("{first}\nStatus: install ok {state}\n{rest}\n");
     let mut conffiles = String::new();
     if let Some(list) = read(store, &package.tree, "control/conffiles")? {
         for line in String::from_utf8_lossy(&list).lines() {
             // A line may begin with a flag (`remove-on-upgrade`); the path is its last word (deb-conffiles(5)).
-            let Some(conffile) = line.split_whitespace().next_back() else { continue };
+            let Some(conffile) = line.split_whitespace().next_back() else {
+                continue;
+            };
             if let Some(content) = read(store, &package.tree, &format!("data{conffile}"))? {
-                conffiles.push_str(&format!(" {conffile} {}\n", hex::encode(Md5::digest(&content))));
+                conffiles.push_str(&format!(
+                    " {conffile} {}\n",
+                    hex::encode(Md5::digest(&content))
+                ));
             }
         }
     }
@@ -246,10 +328,17 @@ fn stanza(store: &Store, package: &Package) -> Result<String, RealiseError> {
 
 /// What the package is interested in (deb-triggers(5)), and whether without waiting.
 fn triggers(store: &Store, package: &Package) -> Result<Vec<(String, bool)>, RealiseError> {
-    let Some(text) = read(store, &package.tree, "control/triggers")? else { return Ok(Vec::new()) };
+    let Some(text) = read(store, &package.tree, "control/triggers")? else {
+        return Ok(Vec::new());
+    };
     let mut found = Vec::new();
     for line in String::from_utf8_lossy(&text).lines() {
-        let words: Vec<&str> = line.split('#').next().unwrap_or("").split_whitespace().collect();
+        let words: Vec<&str> = line
+            .split('#')
+            .next()
+            .unwrap_or("")
+            .split_whitespace()
+            .collect();
         if let [directive, trigger] = words[..]
             && directive.starts_with("interest")
         {
@@ -261,33 +350,21 @@ fn triggers(store: &Store, package: &Package) -> Result<Vec<(String, bool)>, Rea
 
 /// The content of a regular file of a tree, if it has one there.
 pub fn read(store: &Store, tree: &Tree, at: &str) -> Result<Option<Vec<u8>>, RealiseError> {
-    let Ok(at) = TreePath::new(at.as_bytes()) else { return Ok(None) };
-    let Some((digest, mode)) = file(tree, &at) else { return Ok(None) };
+    let Ok(at) = TreePath::new(at.as_bytes()) else {
+        return Ok(None);
+    };
+    let (Some(entry), Some((digest, _))) = (tree.get(&at), tree.content(&at)) else {
+        return Ok(None);
+    };
     let mut content = Vec::new();
     store
-        .open_object(&digest, mode)
-        .and_then(|mut file| file.read_to_end(&mut content).map_err(Into::into))
-        .map_err(RealiseError::Object)?;
+        .object(&digest, entry.meta.mode)?
+        .read_to_end(&mut content)
+        .map_err(|source| RealiseError::Read { path: at, source })?;
     Ok(Some(content))
-}
-
-fn file(tree: &Tree, at: &TreePath) -> Option<(Digest, u16)> {
-    let entry = tree.get(at)?;
-    match &entry.node {
-        Node::File { digest, .. } => Some((*digest, entry.meta.mode)),
-        Node::HardLink { target } => file(tree, target),
-        _ => None,
-    }
-}
-
-fn directory() -> Entry {
-    Entry { meta: Meta { mode: 0o755, ..Meta::default() }, node: Node::Directory }
 }
 
 /// A path that is known to be well formed.
 fn path(text: &str) -> TreePath {
     TreePath::new(text.as_bytes()).expect("built from constants and names that were checked")
 }
-
-/// Names the two packages that claim one path.
-pub type Conflict = MergeError;

@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use envd_store::{Session, Tree, TreeId, TreePath};
+use envd_store::{Session, TreeId, TreePath};
 
 use self::{compose::Composed, configure::Configuration, packages::packages};
 use crate::{progress::Progress, provider::Artifact};
@@ -49,7 +49,9 @@ pub enum RealiseError {
         source: crate::provider::debian::deb::DebError,
     },
     /// A package is not what the lock says.
-    #[error("the lock names {locked}, but the file it points to is {found}; run \"envd update\" to lock anew")]
+    #[error(
+        "the lock names {locked}, but the file it points to is {found}; run \"envd update\" to lock anew"
+    )]
     Mislabelled {
         /// As locked.
         locked: String,
@@ -90,15 +92,18 @@ pub enum RealiseError {
     /// A step of the configuration failed.
     #[error(transparent)]
     Step(configure::step::StepError),
-    /// A tree could not be kept or read.
-    #[error("cannot keep or read a tree of the store")]
-    StoreTree(#[source] envd_store::StoreError),
-    /// An object could not be kept or read.
-    #[error("cannot keep or read an object of the store")]
-    Object(#[source] envd_store::object::ObjectError),
-    /// A view could not be made.
-    #[error("cannot make the view of the root")]
-    View(#[source] envd_store::StoreError),
+    /// The store refused a step.
+    #[error(transparent)]
+    Store(#[from] envd_store::StoreError),
+    /// An object's content could not be read.
+    #[error("cannot read the content of {path} from the store")]
+    Read {
+        /// Where it is in its tree.
+        path: TreePath,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Something another process removed while it was needed.
     #[error("the tree of package {name} vanished while it was needed; run the command again")]
     Vanished {
@@ -139,27 +144,36 @@ pub fn realise(
     let mut scratch = None;
     if composed.has_scripts {
         require_shell(&composed, &packages)?;
-        let configuration = Configuration { session, program, packages: &packages, composed: &composed, progress };
+        let configuration = Configuration {
+            session,
+            program,
+            packages: &packages,
+            composed: &composed,
+            progress,
+        };
         let layers = configuration.layers()?;
         for id in &layers.layers {
-            let layer = session.store().tree(id).map_err(RealiseError::StoreTree)?;
+            let layer = session.store().tree(id)?;
             root = root.apply(&layer).map_err(RealiseError::Tree)?;
         }
         trees.extend(&layers.layers);
         scratch = layers.scratch;
     }
-    let id = session.add_tree(&root).map_err(RealiseError::StoreTree)?;
+    let id = session.add_tree(&root)?;
     trees.push(id);
     tracing::debug!(elapsed = ?stage.elapsed(), "configured");
 
     let stage = Instant::now();
     let view = match scratch {
-        Some((directory, shown)) => session.transform_view(directory, &shown, &root),
+        Some((directory, shown)) => session.transform_view(&directory, &shown, &root),
         None => session.view(&id),
-    }
-    .map_err(RealiseError::View)?;
+    }?;
     tracing::debug!(elapsed = ?stage.elapsed(), "view is there");
-    Ok(Realised { root: id, view, trees })
+    Ok(Realised {
+        root: id,
+        view,
+        trees,
+    })
 }
 
 /// Scripts can only run where there is something to run them.
@@ -168,9 +182,14 @@ fn require_shell(composed: &Composed, packages: &[compose::Package]) -> Result<(
     if has("usr/bin/dpkg") && (has("usr/bin/sh") || has("usr/bin/dash")) {
         return Ok(());
     }
-    let scripted: Vec<&str> =
-        packages.iter().filter(|p| p.preinst || p.postinst).map(|p| p.name.as_str()).collect();
-    Err(RealiseError::NoShell { names: scripted.join(", ") })
+    let scripted: Vec<&str> = packages
+        .iter()
+        .filter(|p| p.preinst || p.postinst)
+        .map(|p| p.name.as_str())
+        .collect();
+    Err(RealiseError::NoShell {
+        names: scripted.join(", "),
+    })
 }
 
 /// A path of this program's own constants.

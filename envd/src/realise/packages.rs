@@ -30,21 +30,32 @@ pub fn packages(
     source: &dyn Source,
     progress: &dyn Progress,
 ) -> Result<Vec<Package>, RealiseError> {
-    let missing: Vec<&Artifact> = artifacts.iter().filter(|a| known(session, a).is_none()).collect();
+    let missing: Vec<&Artifact> = artifacts
+        .iter()
+        .filter(|a| known(session, a).is_none())
+        .collect();
     if !missing.is_empty() {
         fetch_and_unpack(session, missing, source, progress)?;
     }
-    artifacts.iter().map(|artifact| load(session, artifact)).collect()
+    artifacts
+        .iter()
+        .map(|artifact| load(session, artifact))
+        .collect()
 }
 
 fn load(session: &Session, artifact: &Artifact) -> Result<Package, RealiseError> {
-    let id = known(session, artifact).ok_or_else(|| RealiseError::Vanished { name: artifact.name.clone() })?;
-    let tree = session.store().tree(&id).map_err(RealiseError::StoreTree)?;
+    let id = known(session, artifact).ok_or_else(|| RealiseError::Vanished {
+        name: artifact.name.clone(),
+    })?;
+    let tree = session.store().tree(&id)?;
     let package = Package::load(session.store(), id, tree)?;
     let says = (&package.name, &package.version, &package.architecture);
     if says != (&artifact.name, &artifact.version, &artifact.architecture) {
         return Err(RealiseError::Mislabelled {
-            locked: format!("{} {} {}", artifact.name, artifact.version, artifact.architecture),
+            locked: format!(
+                "{} {} {}",
+                artifact.name, artifact.version, artifact.architecture
+            ),
             found: format!("{} {} {}", says.0, says.1, says.2),
         });
     }
@@ -59,23 +70,30 @@ fn fetch_and_unpack(
 ) -> Result<(), RealiseError> {
     // The largest first, so that the last thread to finish has little left.
     missing.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.name.cmp(&b.name)));
-    let unpacking = progress.phase(Phase::Unpack, missing.iter().map(|a| a.size).sum());
+    progress.started(Phase::Unpack, missing.iter().map(|a| a.size).sum());
     let (sender, receiver) = mpsc::channel::<(usize, PathBuf)>();
     let receiver = Mutex::new(receiver);
     let failure = Mutex::new(None::<RealiseError>);
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).min(8);
+    let workers = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .min(8);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 loop {
-                    let next = receiver.lock().ok().and_then(|receiver| receiver.recv().ok());
+                    let next = receiver
+                        .lock()
+                        .ok()
+                        .and_then(|receiver| receiver.recv().ok());
                     let Some((number, path)) = next else { return };
-                    let failed = |slot: &Mutex<Option<RealiseError>>| slot.lock().is_ok_and(|slot| slot.is_some());
+                    let failed = |slot: &Mutex<Option<RealiseError>>| {
+                        slot.lock().is_ok_and(|slot| slot.is_some())
+                    };
                     if failed(&failure) {
                         continue;
                     }
                     match unpack(session, missing[number], &path) {
-                        Ok(()) => unpacking.advance(missing[number].size),
+                        Ok(()) => progress.advance(Phase::Unpack, missing[number].size),
                         Err(error) => {
                             if let Ok(mut slot) = failure.lock() {
                                 slot.get_or_insert(error);
@@ -85,14 +103,20 @@ fn fetch_and_unpack(
                 }
             });
         }
-        let fetched = source.fetch_all(&missing, &session.store().fetch_directory(), progress, &|number, path| {
-            // A closed channel means that every worker has ended: the failure slot says why.
-            let _ = sender.send((number, path));
-            failure.lock().is_ok_and(|slot| slot.is_none())
-        });
+        let fetched = source.fetch_all(
+            &missing,
+            &session.store().path("fetch"),
+            progress,
+            &|number, path| {
+                // A closed channel means that every worker has ended: the failure slot says why.
+                let _ = sender.send((number, path));
+                failure.lock().is_ok_and(|slot| slot.is_none())
+            },
+        );
         drop(sender);
         fetched.map_err(RealiseError::Fetch)
     })?;
+    progress.finished(Phase::Unpack);
     match failure.into_inner() {
         Ok(Some(error)) => Err(error),
         _ => Ok(()),
@@ -106,7 +130,7 @@ fn unpack(session: &Session, artifact: &Artifact, path: &Path) -> Result<(), Rea
         source,
     };
     let tree = deb::unpack(session, path).map_err(refused)?;
-    let id = session.add_tree(&tree).map_err(RealiseError::StoreTree)?;
+    let id = session.add_tree(&tree)?;
     let key = key(&["deb", UNPACK_VERSION, &artifact.sha256.to_string()]);
-    session.set_memo(&key, &id).map_err(RealiseError::StoreTree)
+    Ok(session.set_memo(&key, &id)?)
 }

@@ -28,23 +28,31 @@ impl Kept {
         let failed = |what: String| SetupError::Capabilities { what };
         let said = |error: caps::errors::CapsError| failed(error.to_string());
         for capability in caps::all() {
-            // One that this kernel does not know is not in the set.
-            if !self.0.contains(&capability)
+            if self.0.contains(&capability) {
+                continue;
+            }
+            // Not asked first whether it is there, for that doubles the calls; one that this kernel does not know fails.
+            if let Err(error) = caps::drop(None, CapSet::Bounding, capability)
                 && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false)
             {
-                caps::drop(None, CapSet::Bounding, capability).map_err(said)?;
+                return Err(said(error));
             }
         }
         caps::set(None, CapSet::Inheritable, &self.0).map_err(said)?;
         for capability in &self.0 {
             caps::raise(None, CapSet::Ambient, *capability).map_err(said)?;
         }
-        // Root inside is as powerful as its bounding set, as programs expect; anyone else gets nothing for being 0 later.
-        let mut bits = SecureBits::NO_CAP_AMBIENT_RAISE
-            | SecureBits::NO_CAP_AMBIENT_RAISE_LOCKED
-            | SecureBits::KEEP_CAPS_LOCKED;
+        // Root inside is as powerful as its bounding set, as programs expect. Anyone else gets nothing for becoming 0, and
+        // where nothing is kept nobody does; there the switches that could only matter to a way back are locked too.
+        let mut bits = SecureBits::empty();
         if uid != 0 || self.0.is_empty() {
             bits |= SecureBits::NO_ROOT | SecureBits::NO_ROOT_LOCKED;
+        }
+        if self.0.is_empty() {
+            bits |= SecureBits::NO_CAP_AMBIENT_RAISE
+                | SecureBits::NO_CAP_AMBIENT_RAISE_LOCKED
+                | SecureBits::NO_SETUID_FIXUP_LOCKED
+                | SecureBits::KEEP_CAPS_LOCKED;
         }
         rustix::thread::set_capabilities_secure_bits(bits)
             .map_err(|error| failed(format!("securebits: {error}")))

@@ -78,12 +78,20 @@ impl Domain {
                     .map_err(|error| failed(error.to_string()))?;
             }
         }
-        let mut ruleset = ruleset.create().map_err(|error| failed(error.to_string()))?;
-        let reading = self.plan.read.iter().map(|path| (path, AccessFs::from_read(abi)));
+        let mut ruleset = ruleset
+            .create()
+            .map_err(|error| failed(error.to_string()))?;
+        let reading = self
+            .plan
+            .read
+            .iter()
+            .map(|path| (path, AccessFs::from_read(abi)));
         let writing = self.plan.write.iter().map(|path| (path, all));
         for (path, access) in reading.chain(writing) {
             let named = |error: &dyn std::error::Error| {
-                let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+                let cause = error
+                    .source()
+                    .map_or_else(String::new, |cause| format!(": {cause}"));
                 failed(format!("{}: {error}{cause}", path.display()))
             };
             let opened = PathFd::new(path).map_err(|error| named(&error))?;

@@ -22,7 +22,8 @@ pub(crate) struct Error(String);
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: (seccompiler::TargetArch, u32) = (seccompiler::TargetArch::x86_64, 0xC000_003E);
 #[cfg(target_arch = "aarch64")]
-const ARCHITECTURE: (seccompiler::TargetArch, u32) = (seccompiler::TargetArch::aarch64, 0xC000_00B7);
+const ARCHITECTURE: (seccompiler::TargetArch, u32) =
+    (seccompiler::TargetArch::aarch64, 0xC000_00B7);
 
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
@@ -192,7 +193,10 @@ mod tests {
             }
         }
         let window_size = [0, libc::TIOCGWINSZ, 0, 0, 0, 0];
-        assert_eq!(filtered(Seccomp::Strict, libc::SYS_ioctl, window_size), ALLOW);
+        assert_eq!(
+            filtered(Seccomp::Strict, libc::SYS_ioctl, window_size),
+            ALLOW
+        );
     }
 
     #[test]
@@ -208,9 +212,21 @@ mod tests {
                 Refusal::Denied => EPERM,
                 Refusal::Unknown => ENOSYS,
             };
-            let lenient = if row.from == Seccomp::Lenient { refused } else { ALLOW };
-            assert_eq!(filtered(Seccomp::Strict, row.number, arguments), refused, "{row:?}");
-            assert_eq!(filtered(Seccomp::Lenient, row.number, arguments), lenient, "{row:?}");
+            let lenient = if row.from == Seccomp::Lenient {
+                refused
+            } else {
+                ALLOW
+            };
+            assert_eq!(
+                filtered(Seccomp::Strict, row.number, arguments),
+                refused,
+                "{row:?}"
+            );
+            assert_eq!(
+                filtered(Seccomp::Lenient, row.number, arguments),
+                lenient,
+                "{row:?}"
+            );
         }
     }
 
@@ -218,7 +234,12 @@ mod tests {
     fn ordinary_calls_pass() {
         let fork = [libc::SIGCHLD as u64, 0, 0, 0, 0, 0];
         assert_eq!(filtered(Seccomp::Strict, libc::SYS_clone, fork), ALLOW);
-        for number in [libc::SYS_read, libc::SYS_execve, libc::SYS_openat, libc::SYS_socket] {
+        for number in [
+            libc::SYS_read,
+            libc::SYS_execve,
+            libc::SYS_openat,
+            libc::SYS_socket,
+        ] {
             assert_eq!(filtered(Seccomp::Strict, number, [1; 6]), ALLOW);
         }
         assert!(compile(Seccomp::Off, &[], &[]).unwrap().is_none());

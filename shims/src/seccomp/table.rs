@@ -58,12 +58,14 @@ const fn when(row: Row, when: When) -> Row {
 use Refusal::{Denied, Unknown};
 use Seccomp::{Lenient, Strict};
 
-const TERMINAL: &str = "writes into the terminal's input, to be read by the caller's shell (CVE-2017-5226)";
+const TERMINAL: &str =
+    "writes into the terminal's input, to be read by the caller's shell (CVE-2017-5226)";
 const KEYRING: &str = "keyrings are not namespaced: the caller's keys would be within reach";
 const KERNEL: &str = "replaces the running kernel or parts of it";
 const HANDLE: &str = "opens files by handle, past every mount";
 const ATTACK: &str = "large kernel attack surface that builds and tests do without";
-const NAMESPACE: &str = "user namespaces give capabilities, and with them the kernel's least tested paths";
+const NAMESPACE: &str =
+    "user namespaces give capabilities, and with them the kernel's least tested paths";
 const MOUNT: &str = "changes what the plan has mounted, where capabilities were kept";
 const OTHERS: &str = "reaches into other processes";
 const ESCAPE: &str = "an address family that network namespaces do not confine, or none needs";
@@ -71,8 +73,14 @@ const ESCAPE: &str = "an address family that network namespaces do not confine, 
 /// The table. `personality`, `chroot` and the like are absent on purpose: debuggers and builds use them, and without
 /// capabilities they give nothing.
 pub const TABLE: &[Row] = &[
-    when(row(Lenient, libc::SYS_ioctl, Denied, TERMINAL), When::Low32(1, libc::TIOCSTI as u32)),
-    when(row(Lenient, libc::SYS_ioctl, Denied, TERMINAL), When::Low32(1, libc::TIOCLINUX as u32)),
+    when(
+        row(Lenient, libc::SYS_ioctl, Denied, TERMINAL),
+        When::Low32(1, libc::TIOCSTI as u32),
+    ),
+    when(
+        row(Lenient, libc::SYS_ioctl, Denied, TERMINAL),
+        When::Low32(1, libc::TIOCLINUX as u32),
+    ),
     row(Lenient, libc::SYS_add_key, Unknown, KEYRING),
     row(Lenient, libc::SYS_request_key, Unknown, KEYRING),
     row(Lenient, libc::SYS_keyctl, Unknown, KEYRING),
@@ -93,7 +101,12 @@ pub const TABLE: &[Row] = &[
     row(Strict, libc::SYS_acct, Denied, ATTACK),
     row(Strict, libc::SYS_swapon, Denied, ATTACK),
     row(Strict, libc::SYS_swapoff, Denied, ATTACK),
-    row(Strict, libc::SYS_syslog, Denied, "the kernel's log tells addresses"),
+    row(
+        Strict,
+        libc::SYS_syslog,
+        Denied,
+        "the kernel's log tells addresses",
+    ),
     #[cfg(target_arch = "x86_64")]
     row(Strict, libc::SYS_modify_ldt, Denied, ATTACK),
     #[cfg(target_arch = "x86_64")]
@@ -102,8 +115,14 @@ pub const TABLE: &[Row] = &[
     row(Strict, libc::SYS_ioperm, Denied, KERNEL),
     // Its flags lie in memory, where a filter cannot look; the C library then falls back on clone.
     row(Strict, libc::SYS_clone3, Unknown, NAMESPACE),
-    when(row(Strict, libc::SYS_clone, Denied, NAMESPACE), When::Bits(0, libc::CLONE_NEWUSER as u64)),
-    when(row(Strict, libc::SYS_unshare, Denied, NAMESPACE), When::Bits(0, libc::CLONE_NEWUSER as u64)),
+    when(
+        row(Strict, libc::SYS_clone, Denied, NAMESPACE),
+        When::Bits(0, libc::CLONE_NEWUSER as u64),
+    ),
+    when(
+        row(Strict, libc::SYS_unshare, Denied, NAMESPACE),
+        When::Bits(0, libc::CLONE_NEWUSER as u64),
+    ),
     row(Strict, libc::SYS_setns, Denied, NAMESPACE),
     row(Strict, libc::SYS_mount, Denied, MOUNT),
     row(Strict, libc::SYS_umount2, Denied, MOUNT),
@@ -117,14 +136,26 @@ pub const TABLE: &[Row] = &[
     row(Strict, libc::SYS_fspick, Denied, MOUNT),
     row(Strict, libc::SYS_mount_setattr, Denied, MOUNT),
     // Tracing one's own children (TRACEME) stays, and with it gdb and strace of what they start.
-    when(row(Strict, libc::SYS_ptrace, Denied, OTHERS), When::Low32(0, libc::PTRACE_ATTACH)),
-    when(row(Strict, libc::SYS_ptrace, Denied, OTHERS), When::Low32(0, libc::PTRACE_SEIZE)),
+    when(
+        row(Strict, libc::SYS_ptrace, Denied, OTHERS),
+        When::Low32(0, libc::PTRACE_ATTACH),
+    ),
+    when(
+        row(Strict, libc::SYS_ptrace, Denied, OTHERS),
+        When::Low32(0, libc::PTRACE_SEIZE),
+    ),
     row(Strict, libc::SYS_process_vm_readv, Denied, OTHERS),
     row(Strict, libc::SYS_process_vm_writev, Denied, OTHERS),
     row(Strict, libc::SYS_pidfd_getfd, Denied, OTHERS),
     row(Strict, libc::SYS_kcmp, Denied, OTHERS),
-    when(row(Strict, libc::SYS_socket, Denied, ESCAPE), When::Low32(0, libc::AF_VSOCK as u32)),
-    when(row(Strict, libc::SYS_socket, Denied, ESCAPE), When::Low32(0, libc::AF_ALG as u32)),
+    when(
+        row(Strict, libc::SYS_socket, Denied, ESCAPE),
+        When::Low32(0, libc::AF_VSOCK as u32),
+    ),
+    when(
+        row(Strict, libc::SYS_socket, Denied, ESCAPE),
+        When::Low32(0, libc::AF_ALG as u32),
+    ),
 ];
 
 /// Since Linux 6.15; the numbers of new calls are the same everywhere.

@@ -17,7 +17,7 @@ use envd_store::{Entry, Meta, Node, Session, Tree, TreePath, ingest};
 /// Most bytes one package may unpack to. The largest package of Debian 13, 0ad-data, has 3.4 GB.
 const UNPACKED_MAX: u64 = 16 << 30;
 /// Most entries one package may have. The largest of Debian 13 has 82,000.
-const ENTRIES_MAX: u64 = 1_000_000;
+const ENTRIES_MAX: usize = 1_000_000;
 /// Most bytes of a control member: scripts and lists of checksums.
 const CONTROL_MAX: u64 = 64 << 20;
 
@@ -40,30 +40,35 @@ pub enum DebError {
         member: String,
         /// Why.
         #[source]
-        source: ingest::TarError,
+        source: ingest::IngestError,
     },
     /// The two halves do not make a tree.
     #[error("the package's contents make no valid tree")]
-    Tree(#[from] envd_store::tree::TreeError),
+    Tree(#[from] envd_store::TreeError),
     /// The store could not take the generated list of files.
     #[error("cannot store the package's list of files")]
-    Store(#[from] envd_store::object::ObjectError),
+    Store(#[from] envd_store::StoreError),
 }
 
 /// Takes the package at `path` into the store and says what it holds. Its digest was checked by whoever fetched it.
 pub fn unpack(session: &Session, path: &Path) -> Result<Tree, DebError> {
     let mut file = File::open(path).map_err(DebError::Read)?;
     let members = members(&mut file)?;
-    let [control, data] = ["control.tar", "data.tar"].map(|stem| members.iter().filter(move |m| m.name.starts_with(stem)));
+    let [control, data] = ["control.tar", "data.tar"]
+        .map(|stem| members.iter().filter(move |m| m.name.starts_with(stem)));
     let only = |found: Vec<&Member>, stem: &str| match found[..] {
         [member] => Ok(member.clone()),
         [] => Err(DebError::Format(format!("it has no member {stem}.*"))),
-        _ => Err(DebError::Format(format!("it has more than one member {stem}.*"))),
+        _ => Err(DebError::Format(format!(
+            "it has more than one member {stem}.*"
+        ))),
     };
     let control = only(control.collect(), "control.tar")?;
     let data = only(data.collect(), "data.tar")?;
 
-    let control_tree = control.unpack(session, &file, CONTROL_MAX, &mut |path| path_below("control", &path))?;
+    let control_tree = control.unpack(session, &file, CONTROL_MAX, &mut |path| {
+        path_below("control", &path)
+    })?;
     let mut listed = BTreeSet::new();
     let data_tree = data.unpack(session, &file, UNPACKED_MAX, &mut |path| {
         listed.insert(path.as_bytes().to_vec());
@@ -81,9 +86,18 @@ pub fn unpack(session: &Session, path: &Path) -> Result<Tree, DebError> {
     for (path, entry) in control_tree.iter().chain(data_tree.iter()) {
         builder.insert(path.clone(), entry.clone())?;
     }
-    let meta = Meta { mode: 0o644, ..Meta::default() };
+    let meta = Meta {
+        mode: 0o644,
+        ..Meta::default()
+    };
     let list_path = path_below("control", &fixed("list")).unwrap_or_else(|| fixed("control/list"));
-    builder.insert(list_path, Entry { meta, node: Node::File { digest, size } })?;
+    builder.insert(
+        list_path,
+        Entry {
+            meta,
+            node: Node::File { digest, size },
+        },
+    )?;
     Ok(builder.finish()?)
 }
 
@@ -105,7 +119,11 @@ fn merged_usr(path: TreePath) -> Option<TreePath> {
     if !MERGED.iter().any(|name| name.as_bytes() == first) {
         return Some(path);
     }
-    if first.len() == bytes.len() { None } else { path_below("usr", &path) }
+    if first.len() == bytes.len() {
+        None
+    } else {
+        path_below("usr", &path)
+    }
 }
 
 /// A member of the outer archive and where it lies.
@@ -125,10 +143,17 @@ impl Member {
         mapper: &mut dyn FnMut(TreePath) -> Option<TreePath>,
     ) -> Result<Tree, DebError> {
         let mut file = file;
-        file.seek(SeekFrom::Start(self.offset)).map_err(DebError::Read)?;
+        file.seek(SeekFrom::Start(self.offset))
+            .map_err(DebError::Read)?;
         let packed = BufReader::with_capacity(256 * 1024, file.take(self.size));
-        let limits = ingest::Limits { entries: ENTRIES_MAX, bytes };
-        let suffix = self.name.split_once(".tar").map_or("", |(_, suffix)| suffix);
+        let limits = ingest::Limits {
+            entries: ENTRIES_MAX,
+            bytes,
+        };
+        let suffix = self
+            .name
+            .split_once(".tar")
+            .map_or("", |(_, suffix)| suffix);
         let unpacked: Box<dyn Read> = match suffix {
             "" => Box::new(packed),
             ".gz" => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
@@ -136,8 +161,10 @@ impl Member {
             ".zst" => Box::new(zstd::Decoder::with_buffer(packed).map_err(DebError::Read)?),
             _ => return Err(DebError::Compression(self.name.clone())),
         };
-        ingest::tar(session, unpacked, &limits, mapper)
-            .map_err(|source| DebError::Unpack { member: self.name.clone(), source })
+        ingest::tar(session, unpacked, &limits, mapper).map_err(|source| DebError::Unpack {
+            member: self.name.clone(),
+            source,
+        })
     }
 }
 
@@ -146,7 +173,8 @@ fn members(file: &mut File) -> Result<Vec<Member>, DebError> {
     let length = file.metadata().map_err(DebError::Read)?.len();
     let broken = |what: &str| DebError::Format(what.to_owned());
     let mut magic = [0; 8];
-    file.read_exact(&mut magic).map_err(|_| broken("it is shorter than an ar archive's first line"))?;
+    file.read_exact(&mut magic)
+        .map_err(|_| broken("it is shorter than an ar archive's first line"))?;
     if &magic != b"!<arch>\n" {
         return Err(broken("it does not begin like an ar archive"));
     }
@@ -155,11 +183,13 @@ fn members(file: &mut File) -> Result<Vec<Member>, DebError> {
     while offset < length {
         let mut header = [0; 60];
         file.seek(SeekFrom::Start(offset)).map_err(DebError::Read)?;
-        file.read_exact(&mut header).map_err(|_| broken("it ends within a member's header"))?;
+        file.read_exact(&mut header)
+            .map_err(|_| broken("it ends within a member's header"))?;
         if &header[58..] != b"`\n" {
             return Err(broken("a member's header does not end as it must"));
         }
-        let text = |range: std::ops::Range<usize>| std::str::from_utf8(&header[range]).map(str::trim_end);
+        let text =
+            |range: std::ops::Range<usize>| std::str::from_utf8(&header[range]).map(str::trim_end);
         let name = text(0..16).map_err(|_| broken("a member's name is not ASCII"))?;
         let name = name.strip_suffix('/').unwrap_or(name).to_owned();
         let size: u64 = text(48..58)
@@ -168,7 +198,9 @@ fn members(file: &mut File) -> Result<Vec<Member>, DebError> {
             .ok_or_else(|| DebError::Format(format!("member {name:?} has no readable size")))?;
         offset += 60;
         if size > length - offset {
-            return Err(DebError::Format(format!("member {name:?} is said to be longer than the file")));
+            return Err(DebError::Format(format!(
+                "member {name:?} is said to be longer than the file"
+            )));
         }
         members.push(Member { name, offset, size });
         if members.len() > 16 {
@@ -179,10 +211,16 @@ fn members(file: &mut File) -> Result<Vec<Member>, DebError> {
     match members.first() {
         Some(first) if first.name == "debian-binary" => {
             let mut version = String::new();
-            file.seek(SeekFrom::Start(first.offset)).map_err(DebError::Read)?;
-            file.take(first.size.min(16)).read_to_string(&mut version).map_err(DebError::Read)?;
+            file.seek(SeekFrom::Start(first.offset))
+                .map_err(DebError::Read)?;
+            file.take(first.size.min(16))
+                .read_to_string(&mut version)
+                .map_err(DebError::Read)?;
             if !version.starts_with("2.") {
-                return Err(DebError::Format(format!("format version {:?} is not 2.x", version.trim_end())));
+                return Err(DebError::Format(format!(
+                    "format version {:?} is not 2.x",
+                    version.trim_end()
+                )));
             }
         }
         _ => return Err(broken("its first member is not debian-binary")),

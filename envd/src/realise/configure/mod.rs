@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use envd_store::{Digest, Hasher, Session, Tree, TreeId};
+use envd_store::{Digest, Entry, Hasher, Meta, Node, Session, Tree, TreeId};
 
 use self::step::{Job, StepError};
 use super::{RealiseError, compose::Composed, compose::Package};
@@ -51,25 +51,40 @@ pub struct Layers {
 impl Configuration<'_> {
     /// The layers, from the store where it has them, else made.
     pub fn layers(&self) -> Result<Layers, RealiseError> {
-        let base_id = self.session.add_tree(&self.composed.tree).map_err(RealiseError::StoreTree)?;
-        let key = key(&["configure", &recipe::VERSION.to_string(), &base_id.to_string()]);
+        let base_id = self.session.add_tree(&self.composed.tree)?;
+        let key = key(&[
+            "configure",
+            &recipe::VERSION.to_string(),
+            &base_id.to_string(),
+        ]);
         let calls_key = self::key(&["configure-calls", &key.to_string()]);
-        let mut run = Run { configuration: self, base_id, base_layer: None, base_upper: None, scratch: None, count: 0 };
+        let mut run = Run {
+            configuration: self,
+            base_id,
+            base_layer: None,
+            base_upper: None,
+            scratch: None,
+            count: 0,
+        };
         let store = self.session.store();
         let known = store.memo(&key).zip(store.memo(&calls_key));
         let (base_layer, calls) = match known {
             Some((layer, calls)) => (layer, run.remembered_calls(&calls)?),
             None => {
                 let (layer, calls) = run.base()?;
-                self.session.set_memo(&key, &layer).map_err(RealiseError::StoreTree)?;
-                self.session.set_memo(&calls_key, &run.remember_calls(&calls)?).map_err(RealiseError::StoreTree)?;
+                self.session.set_memo(&key, &layer)?;
+                self.session
+                    .set_memo(&calls_key, &run.remember_calls(&calls)?)?;
                 (layer, calls)
             }
         };
         run.base_layer = Some(base_layer);
         let mut layers = vec![base_layer];
         layers.extend(run.deferred(&calls)?);
-        Ok(Layers { layers, scratch: run.scratch })
+        Ok(Layers {
+            layers,
+            scratch: run.scratch,
+        })
     }
 }
 
@@ -96,7 +111,7 @@ impl Run<'_> {
         if let Some((view, _)) = &self.scratch {
             return Ok(view.clone());
         }
-        let view = self.session().private_view(&tree).map_err(RealiseError::View)?;
+        let view = self.session().private_view(&tree)?;
         self.scratch = Some((view.clone(), tree));
         Ok(view)
     }
@@ -104,8 +119,12 @@ impl Run<'_> {
     fn step_directory(&mut self) -> Result<PathBuf, RealiseError> {
         self.count += 1;
         let directory = self.session().path().join(format!("step-{}", self.count));
-        fs::create_dir_all(&directory)
-            .map_err(|source| RealiseError::Step(StepError::Prepare { path: directory.clone(), source }))?;
+        fs::create_dir_all(&directory).map_err(|source| {
+            RealiseError::Step(StepError::Prepare {
+                path: directory.clone(),
+                source,
+            })
+        })?;
         Ok(directory)
     }
 
@@ -120,44 +139,74 @@ impl Run<'_> {
             fs::create_dir_all(&place)
                 .and_then(|()| fs::write(&path, text))
                 .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-                .map_err(|source| RealiseError::Step(StepError::Prepare { path: path.clone(), source }))?;
+                .map_err(|source| {
+                    RealiseError::Step(StepError::Prepare {
+                        path: path.clone(),
+                        source,
+                    })
+                })?;
             Ok(path)
         };
-        write("configure", &recipe::script(tree, &configuration.composed.preinsts))?;
+        write(
+            "configure",
+            &recipe::script(tree, &configuration.composed.preinsts, &configuration.composed.postinsts),
+        )?;
         let mut stand_ins = Vec::new();
         for (number, (target, text)) in recipe::STAND_INS.iter().enumerate() {
             if *target == "usr/sbin/policy-rc.d" || tree.get(&super::checked(target)).is_some() {
-                stand_ins.push((write(&format!("stand-in-{number}"), text)?, Path::new("/").join(target)));
+                stand_ins.push((
+                    write(&format!("stand-in-{number}"), text)?,
+                    Path::new("/").join(target),
+                ));
             }
         }
         for (path, _) in tree.iter() {
-            let Ok(path) = std::str::from_utf8(path.as_bytes()) else { continue };
-            let Some(deferred) = recipe::DEFERRED.iter().find(|d| recipe::matches(d.pattern, path)) else { continue };
-            if deferred.unless_below.is_some_and(|directory| tree.below(&super::checked(directory)).nth(1).is_some()) {
+            let Ok(path) = std::str::from_utf8(path.as_bytes()) else {
+                continue;
+            };
+            let Some(deferred) = recipe::DEFERRED
+                .iter()
+                .find(|d| recipe::matches(d.pattern, path))
+            else {
+                continue;
+            };
+            if deferred
+                .unless_below
+                .is_some_and(|directory| tree.below(&super::checked(directory)).next().is_some())
+            {
                 continue;
             }
-            let stub = write(&format!("deferred-{}", stand_ins.len()), &recipe::stub(deferred.stub, path))?;
+            let stub = write(
+                &format!("deferred-{}", stand_ins.len()),
+                &recipe::stub(deferred.stub, path),
+            )?;
             stand_ins.push((stub, Path::new("/").join(path)));
         }
         let job = Job {
-            store: self.session().store().root().to_owned(),
+            store: self.session().store().path(""),
             lowers: vec![self.view(tree.clone())?],
             below: vec![self.base_id],
             directory: directory.clone(),
-            command: vec!["/bin/sh".into(), format!("{}/configure", recipe::WORKPLACE).into()],
+            command: vec![
+                "/bin/sh".into(),
+                format!("{}/configure", recipe::WORKPLACE).into(),
+            ],
             stand_ins,
         };
         let scripted = configuration.packages.iter().filter(|p| p.postinst).count();
-        let phase = configuration.progress.phase(Phase::Configure, scripted as u64);
+        configuration
+            .progress
+            .started(Phase::Configure, scripted as u64);
         let layer = step::start(configuration.program, &job)
             .and_then(|running| {
                 running.wait(&mut |line| {
                     if line.starts_with("Setting up ") {
-                        phase.advance(1);
+                        configuration.progress.advance(Phase::Configure, 1);
                     }
                 })
             })
             .map_err(RealiseError::Step)?;
+        configuration.progress.finished(Phase::Configure);
         let log = fs::read(place.join("deferred")).unwrap_or_default();
         self.base_upper = Some(directory.join("upper"));
         Ok((layer, parse_calls(&log)))
@@ -182,8 +231,14 @@ impl Run<'_> {
             }
         }
         let progress = self.configuration.progress;
-        let phase = progress.phase(Phase::ByteCompile, waiting.len() as u64);
-        let lowers = if waiting.is_empty() { Vec::new() } else { self.configured_directories()? };
+        if !waiting.is_empty() {
+            progress.started(Phase::Finish, waiting.len() as u64);
+        }
+        let lowers = if waiting.is_empty() {
+            Vec::new()
+        } else {
+            self.configured_directories()?
+        };
         let mut running = Vec::new();
         let mut waiting = waiting.into_iter();
         loop {
@@ -191,24 +246,32 @@ impl Run<'_> {
                 && let Some((number, key, command)) = waiting.next()
             {
                 let job = Job {
-                    store: self.session().store().root().to_owned(),
+                    store: self.session().store().path(""),
                     lowers: lowers.clone(),
-                    below: [Some(self.base_id), self.base_layer].into_iter().flatten().collect(),
+                    below: [Some(self.base_id), self.base_layer]
+                        .into_iter()
+                        .flatten()
+                        .collect(),
                     directory: self.step_directory()?,
                     command,
                     stand_ins: Vec::new(),
                 };
-                running.push((number, key, step::start(self.configuration.program, &job).map_err(RealiseError::Step)?));
+                running.push((
+                    number,
+                    key,
+                    step::start(self.configuration.program, &job).map_err(RealiseError::Step)?,
+                ));
             }
             if running.is_empty() {
                 break;
             }
             let (number, key, step) = running.remove(0);
             let layer = step.wait(&mut |_| {}).map_err(RealiseError::Step)?;
-            self.session().set_memo(&key, &layer).map_err(RealiseError::StoreTree)?;
+            self.session().set_memo(&key, &layer)?;
             layers.insert(number, layer);
-            phase.advance(1);
+            progress.advance(Phase::Finish, 1);
         }
+        progress.finished(Phase::Finish);
         Ok(layers.into_values().collect())
     }
 
@@ -216,7 +279,7 @@ impl Run<'_> {
     fn configured(&self) -> Result<Tree, RealiseError> {
         let mut tree = self.configuration.composed.tree.clone();
         if let Some(layer) = &self.base_layer {
-            let layer = self.session().store().tree(layer).map_err(RealiseError::StoreTree)?;
+            let layer = self.session().store().tree(layer)?;
             tree = tree.apply(&layer).map_err(RealiseError::Tree)?;
         }
         Ok(tree)
@@ -238,10 +301,15 @@ impl Run<'_> {
     fn call_key(&self, call: &Call, configured: &Tree) -> Result<Digest, RealiseError> {
         let program = call.iter().find_map(|word| {
             let text = word.to_str()?.strip_prefix('/')?;
-            recipe::DEFERRED.iter().find(|d| recipe::matches(d.pattern, text))
+            recipe::DEFERRED
+                .iter()
+                .find(|d| recipe::matches(d.pattern, text))
         });
         let Some(deferred) = program else {
-            return Err(RealiseError::Step(StepError::Failed { at: String::new(), tail: format!("unknown call {call:?}") }));
+            return Err(RealiseError::Step(StepError::Failed {
+                at: String::new(),
+                tail: format!("unknown call {call:?}"),
+            }));
         };
         let packages = self.configuration.packages;
         let mut hasher = KeyHasher::new("deferred");
@@ -262,7 +330,10 @@ impl Run<'_> {
             hasher.word(subtree(configured, path).as_bytes());
         }
         for package in packages {
-            let is_input = deferred.inputs.iter().any(|pattern| recipe::matches(pattern, &package.name));
+            let is_input = deferred
+                .inputs
+                .iter()
+                .any(|pattern| recipe::matches(pattern, &package.name));
             if is_input || option == Some(package.name.as_str()) {
                 hasher.word(package.name.as_bytes());
                 hasher.word(package.id.0.as_bytes());
@@ -281,19 +352,26 @@ impl Run<'_> {
             }
             text.extend(b"\n\0");
         }
-        let (digest, size) = self.session().put(&text, 0o644).map_err(RealiseError::Object)?;
+        let (digest, size) = self.session().put(&text, 0o644)?;
         let mut builder = Tree::builder();
-        let meta = envd_store::Meta { mode: 0o644, ..Default::default() };
-        let node = envd_store::Node::File { digest, size };
-        builder.insert(super::checked("calls"), envd_store::Entry { meta, node }).map_err(RealiseError::Tree)?;
+        let meta = Meta {
+            mode: 0o644,
+            ..Meta::default()
+        };
+        let node = Node::File { digest, size };
+        builder
+            .insert(super::checked("calls"), Entry { meta, node })
+            .map_err(RealiseError::Tree)?;
         let tree = builder.finish().map_err(RealiseError::Tree)?;
-        self.session().add_tree(&tree).map_err(RealiseError::StoreTree)
+        Ok(self.session().add_tree(&tree)?)
     }
 
     fn remembered_calls(&self, id: &TreeId) -> Result<Vec<Call>, RealiseError> {
         let store = self.session().store();
-        let tree = store.tree(id).map_err(RealiseError::StoreTree)?;
-        Ok(parse_calls(&super::compose::read(store, &tree, "calls")?.unwrap_or_default()))
+        let tree = store.tree(id)?;
+        Ok(parse_calls(
+            &super::compose::read(store, &tree, "calls")?.unwrap_or_default(),
+        ))
     }
 }
 
@@ -301,13 +379,15 @@ impl Run<'_> {
 fn parse_calls(log: &[u8]) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut call = Call::new();
-    for word in log.split(|&b| b == 0) {
+    // Each word ends with a NUL, each call with a word that is a line feed. Words may be empty.
+    for word in log.split_inclusive(|&b| b == 0) {
+        let word = word.strip_suffix(b"\0").unwrap_or(word);
         if word == b"\n" {
             let call = std::mem::take(&mut call);
             if !call.is_empty() && !calls.contains(&call) {
                 calls.push(call);
             }
-        } else if !word.is_empty() {
+        } else {
             call.push(OsString::from_vec(word.to_vec()));
         }
     }
@@ -318,9 +398,17 @@ fn parse_calls(log: &[u8]) -> Vec<Call> {
 fn subtree(tree: &Tree, at: &str) -> Digest {
     let mut hasher = KeyHasher::new("subtree");
     if let Ok(at) = envd_store::TreePath::new(at.trim_end_matches('/').as_bytes()) {
-        for (path, entry) in tree.below(&at) {
+        let top = tree.get(&at).map(|entry| (&at, entry));
+        for (path, entry) in top.into_iter().chain(tree.below(&at)) {
             hasher.word(path.as_bytes());
-            hasher.word(entry.manifest_line(path).as_bytes());
+            hasher.word(&entry.meta.mode.to_le_bytes());
+            match &entry.node {
+                Node::Directory => hasher.word(b"d"),
+                Node::File { digest, .. } => hasher.word(digest.as_bytes()),
+                Node::Symlink { target } => hasher.word(target),
+                Node::HardLink { target } => hasher.word(target.as_bytes()),
+                Node::Whiteout => hasher.word(b"w"),
+            }
         }
     }
     hasher.finish()

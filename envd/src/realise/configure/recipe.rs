@@ -51,13 +51,22 @@ pub const DEFERRED: [Deferred; 3] = [
         stub: Stub::Shell,
         inputs: &["ca-certificates", "openssl"],
         package_option: None,
-        files: &["etc/ca-certificates.conf", "etc/ssl", "usr/local/share/ca-certificates"],
+        files: &[
+            "etc/ca-certificates.conf",
+            "etc/ssl",
+            "usr/local/share/ca-certificates",
+        ],
         unless_below: Some("etc/ca-certificates/update.d"),
     },
     Deferred {
         pattern: "usr/bin/py3compile",
         stub: Stub::Shell,
-        inputs: &["python3-minimal", "python3.*-minimal", "libpython3.*-minimal", "libpython3.*-stdlib"],
+        inputs: &[
+            "python3-minimal",
+            "python3.*-minimal",
+            "libpython3.*-minimal",
+            "libpython3.*-stdlib",
+        ],
         package_option: Some("-p"),
         files: &[],
         unless_below: None,
@@ -65,7 +74,11 @@ pub const DEFERRED: [Deferred; 3] = [
     Deferred {
         pattern: "usr/lib/python3.*/py_compile.py",
         stub: Stub::Python,
-        inputs: &["python3.*-minimal", "libpython3.*-minimal", "libpython3.*-stdlib"],
+        inputs: &[
+            "python3.*-minimal",
+            "libpython3.*-minimal",
+            "libpython3.*-stdlib",
+        ],
         package_option: None,
         files: &[],
         unless_below: None,
@@ -93,8 +106,16 @@ pub fn is_noise(path: &TreePath) -> bool {
         b"var/lib/dpkg/status-old",
         b"usr/sbin/policy-rc.d",
     ];
-    const BELOW: [&[u8]; 8] =
-        [b"tmp/", b"run/", b"dev/", b"proc/", b"sys/", b"var/tmp/", b"var/log/journal/", b"var/lib/dpkg/updates/"];
+    const BELOW: [&[u8]; 8] = [
+        b"tmp/",
+        b"run/",
+        b"dev/",
+        b"proc/",
+        b"sys/",
+        b"var/tmp/",
+        b"var/log/journal/",
+        b"var/lib/dpkg/updates/",
+    ];
     let bytes = path.as_bytes();
     FILES.contains(&bytes)
         || BELOW.iter().any(|below| bytes.starts_with(below))
@@ -123,13 +144,9 @@ pub fn environment() -> BTreeMap<String, std::ffi::OsString> {
 
 /// The script that configures everything: preinsts first, as `dpkg --unpack` would have, then the packages that the others'
 /// scripts need without saying so, then all.
-pub fn script(tree: &Tree, preinsts: &[String]) -> String {
-    let has = |path: &str| TreePath::new(path.as_bytes()).is_ok_and(|path| tree.get(&path).is_some());
-    let has_script = |package: &str| {
-        has(&format!("var/lib/dpkg/info/{package}.postinst"))
-            || has(&format!("var/lib/dpkg/info/{package}:amd64.postinst"))
-            || has(&format!("var/lib/dpkg/info/{package}:arm64.postinst"))
-    };
+pub fn script(tree: &Tree, preinsts: &[String], postinsts: &[String]) -> String {
+    let has =
+        |path: &str| TreePath::new(path.as_bytes()).is_ok_and(|path| tree.get(&path).is_some());
     let mut text = String::from(
         "set -eu\n\
          umask 022\n\
@@ -150,10 +167,15 @@ pub fn script(tree: &Tree, preinsts: &[String]) -> String {
     for name in ordered {
         text.push_str(&format!("preinst '{name}'\n"));
     }
-    let early: Vec<&str> =
-        ["base-passwd", "base-files", "libc6", "mawk"].into_iter().filter(|name| has_script(name)).collect();
+    let early: Vec<&str> = ["base-passwd", "base-files", "mawk"]
+        .into_iter()
+        .filter(|early| postinsts.iter().any(|name| name == early))
+        .collect();
     if !early.is_empty() {
-        text.push_str(&format!("dpkg --force-depends --configure {} </dev/null\n", early.join(" ")));
+        text.push_str(&format!(
+            "dpkg --force-depends --configure {} </dev/null\n",
+            early.join(" ")
+        ));
     }
     text.push_str("dpkg --configure -a </dev/null\n");
     text.push_str("left=$(dpkg --audit)\n");
@@ -183,7 +205,9 @@ pub fn matches(pattern: &str, text: &str) -> bool {
         Some((before, after)) => text
             .strip_prefix(before)
             .and_then(|rest| rest.strip_suffix(after))
-            .is_some_and(|middle| !middle.is_empty() && middle.bytes().all(|b| b.is_ascii_digit() || b == b'.')),
+            .is_some_and(|middle| {
+                !middle.is_empty() && middle.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+            }),
     }
 }
 
@@ -193,8 +217,14 @@ mod tests {
 
     #[test]
     fn a_star_stands_for_a_version_only() {
-        assert!(matches("usr/lib/python3.*/py_compile.py", "usr/lib/python3.11/py_compile.py"));
-        assert!(!matches("usr/lib/python3.*/py_compile.py", "usr/lib/python3.11/a/py_compile.py"));
+        assert!(matches(
+            "usr/lib/python3.*/py_compile.py",
+            "usr/lib/python3.11/py_compile.py"
+        ));
+        assert!(!matches(
+            "usr/lib/python3.*/py_compile.py",
+            "usr/lib/python3.11/a/py_compile.py"
+        ));
         assert!(!matches("python3.*-minimal", "python3-minimal"));
         assert!(matches("usr/bin/py3compile", "usr/bin/py3compile"));
     }

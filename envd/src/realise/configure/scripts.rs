@@ -13,8 +13,13 @@ pub fn is_needed(package: &str, script: &[u8]) -> bool {
     if UPGRADE_ONLY.contains(&package) {
         return false;
     }
-    let Ok(text) = std::str::from_utf8(script) else { return true };
-    if !text.starts_with("#!/bin/sh") && !text.starts_with("#! /bin/sh") && !text.starts_with("#!/bin/bash") {
+    let Ok(text) = std::str::from_utf8(script) else {
+        return true;
+    };
+    if !text.starts_with("#!/bin/sh")
+        && !text.starts_with("#! /bin/sh")
+        && !text.starts_with("#!/bin/bash")
+    {
         return true;
     }
     let joined = text.replace("\\\n", " ");
@@ -28,7 +33,12 @@ pub fn is_needed(package: &str, script: &[u8]) -> bool {
 
 /// Whether a line is one plain call of the helper, with nothing chained to it.
 fn is_helper_call(line: &str) -> bool {
-    const ACTIONS: [&str; 4] = ["rm_conffile", "mv_conffile", "symlink_to_dir", "dir_to_symlink"];
+    const ACTIONS: [&str; 4] = [
+        "rm_conffile",
+        "mv_conffile",
+        "symlink_to_dir",
+        "dir_to_symlink",
+    ];
     line.strip_prefix("dpkg-maintscript-helper ")
         .and_then(|rest| rest.split_whitespace().next())
         .is_some_and(|action| ACTIONS.contains(&action))
@@ -48,8 +58,14 @@ mod tests {
 
     #[test]
     fn whatever_else_is_done_is_done() {
-        assert!(is_needed("x", b"#!/bin/sh\nset -e\nupdate-alternatives --install a b c 1\n"));
-        assert!(is_needed("x", b"#!/bin/sh\ndpkg-maintscript-helper rm_conffile /etc/x; touch /y\n"));
+        assert!(is_needed(
+            "x",
+            b"#!/bin/sh\nset -e\nupdate-alternatives --install a b c 1\n"
+        ));
+        assert!(is_needed(
+            "x",
+            b"#!/bin/sh\ndpkg-maintscript-helper rm_conffile /etc/x; touch /y\n"
+        ));
         assert!(is_needed("x", b"\x7fELF"));
         assert!(is_needed("x", b"#!/usr/bin/perl\n"));
     }

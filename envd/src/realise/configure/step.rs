@@ -10,8 +10,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use envd_shims::{Plan, plan};
-use envd_store::{Store, Tree, TreeId, ingest};
+use envd_shims::{Exit, Plan, plan};
+use envd_store::{Store, TreeId, ingest};
 use serde::{Deserialize, Serialize};
 
 use super::recipe;
@@ -94,8 +94,14 @@ pub fn start(program: &Path, job: &Job) -> Result<Running, StepError> {
         .stdout(output)
         .stderr(errors)
         .spawn()
-        .map_err(|source| StepError::Start { program: program.to_owned(), source })?;
-    Ok(Running { child, directory: job.directory.clone() })
+        .map_err(|source| StepError::Start {
+            program: program.to_owned(),
+            source,
+        })?;
+    Ok(Running {
+        child,
+        directory: job.directory.clone(),
+    })
 }
 
 impl Running {
@@ -140,7 +146,10 @@ fn failure(log: &str) -> StepError {
     let at = lines
         .iter()
         .rev()
-        .find_map(|line| line.strip_prefix("@step ").or_else(|| line.strip_prefix("Setting up ")))
+        .find_map(|line| {
+            line.strip_prefix("@step ")
+                .or_else(|| line.strip_prefix("Setting up "))
+        })
         .map_or_else(String::new, |step| format!(" at {step}"));
     let tail = lines[lines.len().saturating_sub(25)..].join("\n");
     StepError::Failed { at, tail }
@@ -151,22 +160,30 @@ pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let job: Job = serde_json::from_slice(&fs::read(job_file)?)?;
     let store = Store::open(&job.store)?;
     let session = store.session()?;
-    let mut below = Tree::default();
-    for id in &job.below {
-        below = below.apply(&store.tree(id)?)?;
+    let (base, layers) = job.below.split_first().ok_or("the job names no tree")?;
+    let mut below = store.tree(base)?;
+    for layer in layers {
+        below = below.apply(&store.tree(layer)?)?;
     }
     let upper = job.directory.join("upper");
     let plan = plan(&job);
     let mut layer = None;
     let recorded = envd_shims::run_recorded(&plan, &mut |merged, notes| {
         let ownership = ownership(notes);
-        let captured = ingest::overlay_upper(&session, &upper, merged, &below, &ownership, &recipe::is_noise)
-            .map_err(std::io::Error::other)?;
+        let captured = ingest::overlay_upper(
+            &session,
+            &upper,
+            merged,
+            &below,
+            &ownership,
+            &recipe::is_noise,
+        )
+        .map_err(std::io::Error::other)?;
         layer = Some(session.add_tree(&captured).map_err(std::io::Error::other)?);
         Ok(())
     })?;
-    if recorded.code() != 0 {
-        return Err(format!("the step's command ended with status {}", recorded.code()).into());
+    if recorded.exit != Exit::Code(0) {
+        return Err(format!("the step's command ended with {:?}", recorded.exit).into());
     }
     let layer = layer.ok_or("nothing was captured")?;
     fs::write(job.directory.join("layer"), format!("{layer}\n"))?;
@@ -176,8 +193,14 @@ pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
 fn ownership(notes: &[envd_shims::recorder::OwnershipNote]) -> ingest::Ownership {
     let mut ownership = ingest::Ownership::default();
     for note in notes {
-        let owner = ingest::Note { uid: note.uid, gid: note.gid, capability: note.capability.clone() };
-        ownership.by_inode.insert((note.dev, note.ino), owner);
+        let device = note.node.is_some();
+        let owner = ingest::Note {
+            uid: note.uid,
+            gid: note.gid,
+            capability: note.capability.clone(),
+            device,
+        };
+        ownership.by_inode.insert((note.device, note.inode), owner);
     }
     ownership
 }
@@ -186,29 +209,62 @@ fn ownership(notes: &[envd_shims::recorder::OwnershipNote]) -> ingest::Ownership
 fn plan(job: &Job) -> Plan {
     let place = job.directory.join("place");
     let mut mounts = vec![
-        plan::Mount::Proc { target: "/proc".into() },
-        plan::Mount::Devices { target: "/dev".into() },
-        plan::Mount::Tmpfs { target: "/tmp".into(), mode: 0o1777, size: None },
-        plan::Mount::Tmpfs { target: "/run".into(), mode: 0o755, size: None },
-        plan::Mount::Directory { target: "/run/lock".into(), mode: 0o1777 },
+        plan::Mount::Proc {
+            target: "/proc".into(),
+        },
+        plan::Mount::Devices {
+            target: "/dev".into(),
+        },
+        plan::Mount::Tmpfs {
+            target: "/tmp".into(),
+            mode: 0o1777,
+            size: None,
+        },
+        plan::Mount::Tmpfs {
+            target: "/run".into(),
+            mode: 0o755,
+            size: None,
+        },
+        plan::Mount::Directory {
+            target: "/run/lock".into(),
+            mode: 0o1777,
+        },
         bind(&place, Path::new(recipe::WORKPLACE), false),
     ];
-    mounts.extend(job.stand_ins.iter().map(|(host, inside)| bind(host, inside, true)));
+    mounts.extend(
+        job.stand_ins
+            .iter()
+            .map(|(host, inside)| bind(host, inside, true)),
+    );
     let mut words = job.command.iter().cloned();
     Plan {
         root: plan::Root::Overlay {
             lowers: job.lowers.clone(),
-            upper: plan::Upper::Directory { upper: job.directory.join("upper"), work: job.directory.join("work") },
+            upper: plan::Upper::Directory {
+                upper: job.directory.join("upper"),
+                work: job.directory.join("work"),
+            },
         },
         mounts,
-        namespaces: plan::Namespaces { ipc: true, uts: true, net: true, cgroup: true },
-        ids: plan::Ids { uid: 0, gid: 0, all: false },
+        namespaces: plan::Namespaces {
+            ipc: true,
+            uts: true,
+            net: true,
+            cgroup: true,
+        },
+        ids: plan::Ids {
+            uid: 0,
+            gid: 0,
+            all: false,
+        },
         hostname: "envd".to_owned(),
         command: plan::Command {
             program: words.next().unwrap_or_default(),
             arguments: words.collect(),
             environment: recipe::environment(),
             directory: "/".into(),
+            umask: Some(0o022),
+            new_session: true,
         },
         privileges: plan::Privileges {
             // Root of its own user namespace over its own mounts: what dpkg and its scripts are used to.
@@ -222,9 +278,23 @@ fn plan(job: &Job) -> Plan {
 }
 
 /// The capabilities that maintainer scripts get (capabilities(7)).
-const ALL: [&str; 9] =
-    ["chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setfcap", "sys_chroot"];
+const ALL: [&str; 9] = [
+    "chown",
+    "dac_override",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setfcap",
+    "sys_chroot",
+];
 
 fn bind(source: &Path, target: &Path, read_only: bool) -> plan::Mount {
-    plan::Mount::Bind { source: source.to_owned(), target: target.to_owned(), read_only, optional: false }
+    plan::Mount::Bind {
+        source: source.to_owned(),
+        target: target.to_owned(),
+        read_only,
+        optional: false,
+    }
 }

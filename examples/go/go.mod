@@ -1,0 +1,3 @@
+module example.invalid/answer
+
+go 1.22

@@ -1,0 +1,155 @@
+//! Mechanisms that are tried in a process of their own.
+
+use std::{convert::Infallible, os::fd::AsFd, path::Path};
+
+use rustix::{
+    fs::Mode,
+    mount::MountFlags,
+    process::{WaitId, WaitIdOptions},
+};
+
+use super::{Mechanism, State, judge};
+use crate::{
+    Errno,
+    ids::{Caller, Maps},
+    network,
+    plan::Ids,
+    root, sys,
+};
+
+const USER: i32 = libc::CLONE_NEWUSER;
+const MOUNT: i32 = libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
+
+/// What a child's exit says when the failure had no error number.
+const UNKNOWN: i32 = libc::EIO;
+
+pub(super) fn namespaces() -> Vec<Mechanism> {
+    let kernel = "use a kernel with CONFIG_USER_NS and its siblings";
+    let row = |name, flags, purpose, check: fn() -> Result<(), Errno>| {
+        let (state, detail, fix) = judge(attempt(flags, check), kernel);
+        Mechanism {
+            name,
+            state,
+            detail,
+            purpose,
+            fix,
+        }
+    };
+    let nothing = || Ok(());
+    vec![
+        row("user namespaces", USER, "everything", nothing),
+        row("mount namespaces", MOUNT, "everything", private),
+        row(
+            "network namespaces",
+            USER | libc::CLONE_NEWNET,
+            "environments without network",
+            network::loopback_up,
+        ),
+        row(
+            "IPC namespaces",
+            USER | libc::CLONE_NEWIPC,
+            "private message queues and shared memory",
+            nothing,
+        ),
+        row(
+            "UTS namespaces",
+            USER | libc::CLONE_NEWUTS,
+            "a host name of its own",
+            nothing,
+        ),
+        row(
+            "control group namespaces",
+            USER | libc::CLONE_NEWCGROUP,
+            "hiding the host's control groups",
+            nothing,
+        ),
+    ]
+}
+
+pub(super) fn overlay() -> Mechanism {
+    let missing = "use Linux 5.11 or later with overlayfs (modprobe overlay)";
+    let (state, detail, fix) = judge(attempt(MOUNT, mount_overlay), missing);
+    Mechanism {
+        name: "overlays in user namespaces",
+        state,
+        detail,
+        purpose: "environments whose files can be changed without being changed",
+        fix,
+    }
+}
+
+pub(super) fn procfs() -> Mechanism {
+    let errno = attempt(MOUNT | libc::CLONE_NEWPID, mount_proc);
+    let (state, detail, mut fix) = judge(errno, "use a kernel with CONFIG_PID_NS");
+    if errno == Some(libc::EPERM) && namespaces().iter().all(|row| row.state == State::Ok) {
+        fix = Some(
+            "run this container with an unmasked /proc (docker: --security-opt systempaths=unconfined)"
+                .to_owned(),
+        );
+    }
+    Mechanism {
+        name: "PID namespaces with their own /proc",
+        state,
+        detail,
+        purpose: "everything: the kernel ends what is left of an environment",
+        fix,
+    }
+}
+
+fn private() -> Result<(), Errno> {
+    root::make_private().map_err(|_| Errno(libc::EPERM))
+}
+
+fn mount_overlay() -> Result<(), Errno> {
+    private()?;
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("tmpfs", "/tmp", "tmpfs", quiet, c"mode=0700")?;
+    for name in ["/tmp/lower", "/tmp/upper", "/tmp/work"] {
+        rustix::fs::mkdir(name, Mode::RWXU)?;
+    }
+    let open = |name: &str| root::open_directory(Path::new(name));
+    let (lower, upper, work) = (open("/tmp/lower")?, open("/tmp/upper")?, open("/tmp/work")?);
+    root::mount_overlay(&[lower.as_fd()], upper.as_fd(), work.as_fd(), "/tmp")?;
+    Ok(())
+}
+
+fn mount_proc() -> Result<(), Errno> {
+    private()?;
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("proc", "/proc", "proc", quiet, None::<&std::ffi::CStr>)?;
+    Ok(())
+}
+
+/// Runs a check in new namespaces, with the caller's id mapped to 0; gives the error number it failed with.
+fn attempt(namespaces: i32, check: fn() -> Result<(), Errno>) -> Option<i32> {
+    let maps = Maps::own(
+        &Ids {
+            uid: 0,
+            gid: 0,
+            all: false,
+        },
+        Caller::current(),
+    );
+    let child = || -> Infallible {
+        let mapped = maps.write(Path::new("/proc/self"));
+        let result = mapped.map_err(|(_, errno)| errno).and_then(|()| check());
+        sys::exit(result.map_or_else(|errno| errno.0, |()| 0))
+    };
+    let (_, pidfd) = match sys::clone_process(namespaces, child) {
+        Ok(process) => process,
+        Err(error) => return Some(Errno::from(error).0),
+    };
+    loop {
+        match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(Some(status)) => {
+                return match status.exit_status() {
+                    Some(0) => None,
+                    Some(errno) => Some(errno),
+                    None => Some(UNKNOWN),
+                };
+            }
+            _ => return Some(UNKNOWN),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! One lock, one root: as root and as an ordinary user, under any umask, time zone, language and order of arrival.
+
+use std::time::Duration;
+
+use envd_tests::{
+    deb::Deb,
+    requirement,
+    sandbox::{Sandbox, envd_binary, finish},
+    server::Fault,
+    user::Account,
+    world::World,
+};
+
+/// Realises from an empty store under a umask and variables; returns the lock, which names the composed root.
+fn lock_after(sandbox: &Sandbox, umask: &str, variables: &[(&str, &str)]) -> String {
+    let program = sandbox.envd_command(&[]).get_program().to_owned();
+    let mut command = sandbox.command("sh");
+    command
+        .args(["-c", &format!("umask {umask}; exec \"$0\" run -- true")])
+        .arg(program)
+        .envs(variables.iter().copied());
+    finish(&mut command).ok();
+    sandbox.lock()
+}
+
+#[test]
+fn whoever_realises_it_and_however_it_is_the_same_root() {
+    let Some(mut world) = World::small() else {
+        return;
+    };
+    world.archive.trixie().add(
+        Deb::new("modes", "1.0")
+            .directory("usr/share/modes", 0o700)
+            .file("usr/share/modes/plain", "x")
+            .entry(envd_tests::tape::Entry::file(
+                "usr/bin/setuid",
+                0o4755,
+                "#!/bin/sh\n",
+            ))
+            .entry(envd_tests::tape::Entry {
+                uid: 38,
+                gid: 42,
+                ..envd_tests::tape::Entry::file("usr/share/modes/owned", 0o640, "y")
+            }),
+    );
+    world.publish();
+    let packages = ["hello", "greet", "modes"];
+    let realise = |account, umask, variables: &[(&str, &str)]| {
+        let sandbox = world.another_of(account);
+        sandbox.wants(&packages);
+        lock_after(&sandbox, umask, variables)
+    };
+    let reference = realise(None, "022", &[]);
+    let cases: [(&str, &[(&str, &str)]); 5] = [
+        ("000", &[]),
+        ("077", &[]),
+        ("022", &[("TZ", "Pacific/Kiritimati")]),
+        ("022", &[("LANG", "tr_TR.UTF-8"), ("LC_ALL", "tr_TR.UTF-8")]),
+        ("022", &[("SOURCE_DATE_EPOCH", "12345")]),
+    ];
+    for (umask, variables) in cases {
+        let lock = realise(None, umask, variables);
+        assert_eq!(lock, reference, "umask {umask}, {variables:?}");
+    }
+    for slow in ["hello_1.0", "greet_2.0", "shell_1.35"] {
+        world
+            .server
+            .next(1, slow, Fault::Slow(Duration::from_micros(300)));
+        assert_eq!(realise(None, "022", &[]), reference, "{slow} arrived late");
+    }
+    if let Some(account) = Account::ordinary() {
+        for umask in ["000", "022", "077"] {
+            let lock = realise(Some(account.clone()), umask, &[]);
+            assert_eq!(lock, reference, "as an ordinary user, umask {umask}");
+        }
+    }
+}
+
+/// A second machine must meet the digest that the first one wrote.
+#[test]
+fn a_root_that_differs_from_the_lock_is_refused() {
+    let Some(world) = World::small() else { return };
+    world.wants(&["hello"]);
+    world.envd(&["run", "--", "true"]).ok();
+    let lock: toml::Table = world.lock().parse().unwrap();
+    let root = find_root(&lock).expect("the lock names the composed root");
+    let forged: String = root
+        .chars()
+        .rev()
+        .enumerate()
+        .map(|(at, c)| match (at, c) {
+            (0, '0') => '1',
+            (0, _) => '0',
+            _ => c,
+        })
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+        .collect();
+    let other = world.another();
+    other.wants(&["hello"]);
+    other.write("envd.lock", &world.lock().replace(&root, &forged));
+    other
+        .envd(&["run", "--", "true"])
+        .fails()
+        .says(&["root", "lock"]);
+}
+
+/// The value of the key `root`, at whatever depth.
+fn find_root(table: &toml::Table) -> Option<String> {
+    table.iter().find_map(|(key, value)| match value {
+        toml::Value::String(text) if key == "root" => Some(text.clone()),
+        toml::Value::Table(inner) => find_root(inner),
+        _ => None,
+    })
+}
+
+/// The same with Debian's own packages and their maintainer scripts, run by the real dpkg.
+#[test]
+fn configured_packages_give_one_root_for_everybody() {
+    if !requirement::debian_archive() || !requirement::user_namespaces() {
+        return;
+    }
+    assert!(envd_binary().exists());
+    let realise = |account, umask| {
+        let sandbox = Sandbox::owned_by(account);
+        sandbox.wants(&["python3-minimal", "ca-certificates"]);
+        lock_after(&sandbox, umask, &[])
+    };
+    let reference = realise(None, "022");
+    assert_eq!(realise(None, "077"), reference, "umask 077");
+    if let Some(account) = Account::ordinary() {
+        assert_eq!(
+            realise(Some(account), "002"),
+            reference,
+            "as an ordinary user"
+        );
+    }
+}

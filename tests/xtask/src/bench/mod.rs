@@ -1,0 +1,67 @@
+//! `cargo xtask bench`: ours and the peers', side by side, from one run.
+
+mod entry;
+mod indexes;
+mod leftovers;
+mod objects;
+mod realise;
+mod world;
+
+use crate::{
+    machine::{self, FOR_BENCHMARKS, FOR_TESTS, is_root},
+    measure::Result,
+    table,
+};
+use world::World;
+
+/// A benchmark: measures, and returns its rows.
+type Group = fn(&World) -> Result<Vec<table::Row>>;
+
+/// The groups of rows, by the name that `--only` takes.
+const GROUPS: [(&str, Group); 7] = [
+    ("entry", entry::rows),
+    ("realise", realise::rows),
+    ("add", realise::rows_of_adding),
+    ("lock", indexes::rows_of_locking),
+    ("search", indexes::rows_of_searching),
+    ("gc", objects::rows),
+    ("leftovers", leftovers::rows),
+];
+
+/// Runs the command.
+pub fn run(arguments: &[&str]) -> Result<()> {
+    let mut only = Vec::new();
+    let mut runs = 3;
+    for (option, value) in machine::options(arguments, &["--only", "--runs"])? {
+        match option {
+            "--only" if GROUPS.iter().all(|(name, _)| *name != value) => {
+                return Err(format!("no benchmark is called {value}").into());
+            }
+            "--only" => only.push(value),
+            _ => runs = value.parse::<usize>()?.max(1),
+        }
+    }
+    machine::prepare(&FOR_TESTS)?;
+    machine::prepare(&FOR_BENCHMARKS)?;
+    let world = World::new(machine::build_envd()?, runs)?;
+    let mut rows = Vec::new();
+    let mut problems = Vec::new();
+    for (name, group) in GROUPS {
+        if !only.is_empty() && !only.contains(&name) {
+            continue;
+        }
+        eprintln!("xtask: measuring {name}");
+        match group(&world) {
+            Ok(measured) => rows.extend(measured),
+            // One benchmark that cannot run must not hide the others' numbers.
+            Err(problem) => problems.push(format!("{name}: {problem}")),
+        }
+    }
+    println!("{}\n", world.describe(is_root())?);
+    table::print(&rows);
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems.join("\n").into())
+    }
+}

@@ -29,7 +29,10 @@ fn main() {
 /// Whether the compiler driver brings the unwinder as an archive. Most do; one without links the shared one as ever.
 fn has_static_unwinder() -> bool {
     let linker = env::var_os("RUSTC_LINKER").unwrap_or_else(|| "cc".into());
-    let Ok(output) = Command::new(linker).arg("-print-file-name=libgcc_eh.a").output() else {
+    let Ok(output) = Command::new(linker)
+        .arg("-print-file-name=libgcc_eh.a")
+        .output()
+    else {
         return false;
     };
     let path = String::from_utf8_lossy(&output.stdout);

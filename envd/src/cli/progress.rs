@@ -19,12 +19,13 @@ use crate::progress::{Phase, Progress};
 /// Time between two lines of JSON about a phase.
 const INTERVAL: Duration = Duration::from_millis(200);
 /// The order in which bars stand, whichever begins first.
-const ORDER: [Phase; 6] = [
+const ORDER: [Phase; 7] = [
     Phase::Index,
     Phase::Download,
     Phase::Unpack,
     Phase::Compose,
     Phase::Configure,
+    Phase::Finish,
     Phase::View,
 ];
 
@@ -187,6 +188,7 @@ fn name(phase: Phase) -> &'static str {
         Phase::Download => "download",
         Phase::Unpack => "unpack",
         Phase::Configure => "configure",
+        Phase::Finish => "finish",
         Phase::Compose => "compose",
         Phase::View => "view",
     }
@@ -195,6 +197,7 @@ fn name(phase: Phase) -> &'static str {
 fn unit(phase: Phase) -> &'static str {
     match phase {
         Phase::View => "files",
+        Phase::Finish => "commands",
         _ => "packages",
     }
 }

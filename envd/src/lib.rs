@@ -10,6 +10,7 @@ pub mod config;
 pub mod environment;
 pub mod fetch;
 pub mod lock;
+pub mod operations;
 pub mod progress;
 pub mod project;
 pub mod provider;

@@ -39,12 +39,14 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut inspect = |root: &Path, notes: &[OwnershipNote]| {
         for note in notes {
             let path = root.join(note.path.strip_prefix("/").unwrap_or(&note.path));
-            let found = path.symlink_metadata()?;
-            lost += usize::from((found.dev(), found.ino()) != (note.device, note.inode));
+            let mut mode = "gone".to_owned();
+            if let Ok(found) = path.symlink_metadata() {
+                mode = format!("{:o}", found.mode());
+                lost += usize::from((found.dev(), found.ino()) != (note.device, note.inode));
+            }
             println!(
-                "{} {:o} {:?} {:?} {:?} {:?}",
+                "{} {mode} {:?} {:?} {:?} {:?}",
                 note.path.display(),
-                found.mode(),
                 note.uid,
                 note.gid,
                 note.capability,

@@ -119,15 +119,14 @@ pub(crate) fn launch_any(plan: &Plan) -> Result<Running, LaunchError> {
         terminal: terminal.is_some(),
         mask: signals.before,
     };
-    let theirs = &theirs;
-    let (pid, pidfd) = sys::clone_process(namespaces(plan), || {
-        let control = theirs.try_clone();
-        match control {
-            Ok(control) => setup::run(&prepared, control),
-            Err(_) => sys::exit(125),
-        }
-    })
-    .map_err(|error| {
+    let mut control = Some(theirs);
+    let cloned = sys::clone_process(namespaces(plan), || match control.take() {
+        Some(control) => setup::run(&prepared, control),
+        None => sys::exit(125),
+    });
+    // The new process has its own. Held here as well, its end would never show.
+    drop(control);
+    let (pid, pidfd) = cloned.map_err(|error| {
         let source = error.into();
         LaunchError::Namespaces {
             hint: explain::restricted(source),

@@ -243,10 +243,10 @@ impl Running {
                 self.resume();
                 continue;
             }
-            // What the terminal sends goes to its whole foreground process group. In a session of its own the command is
-            // in none, and then it is for us to pass it on, but not twice where it has been delivered.
+            // What the terminal sends, it sends to its whole foreground process group. Where the command is in ours, it
+            // has had it already; where it has a group or session of its own, we were in the foreground without it.
             let from_terminal = received.ssi_code == libc::SI_KERNEL;
-            if from_terminal && !self.new_session {
+            if from_terminal && self.terminal.is_none() && !self.new_session {
                 continue;
             }
             let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) else {
@@ -258,7 +258,12 @@ impl Running {
 
     fn stop(&mut self, signal: i32) {
         if let Some(terminal) = &mut self.terminal {
-            terminal.stop(signal);
+            // A shell brings a job that runs in the background to the foreground without a signal. That it has, shows
+            // when the command misses the terminal.
+            let wants_terminal = [libc::SIGTTIN, libc::SIGTTOU].contains(&signal);
+            if !(wants_terminal && terminal.continued()) {
+                terminal.stop(signal);
+            }
             self.resume();
         }
     }

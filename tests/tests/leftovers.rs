@@ -95,15 +95,19 @@ fn after_kill_minus_nine_at_fifty_moments() {
     world.wants(&["hello"]);
     world.envd(&["run", "--", "true"]).ok();
     let watch = Watch::start(&world);
+    let mut alive = 0;
     for moment in 0..50_u64 {
         let mut child = start(&world, &["run", "--", "sh", "-c", SCRIPT]);
         // Dense where namespaces and mounts are made, sparse later.
         std::thread::sleep(Duration::from_micros(200 * moment * (1 + moment / 8)));
+        alive += u32::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
     }
+    assert_eq!(alive, 50, "it ended before it was killed");
     watch.assert_nothing_left();
-    world.envd(&["run", "--", "hello"]).ok();
+    let outcome = world.envd(&["run", "--", "hello"]).ok();
+    assert_eq!(outcome.stdout, "Hello, world! 1.0\n");
     world.envd(&["store", "verify"]).ok();
 }
 
@@ -118,7 +122,8 @@ fn killed_while_realising_the_next_command_carries_on() {
         std::thread::sleep(Duration::from_millis(5 + moment * 12));
         let _ = child.kill();
         child.wait().unwrap();
-        sandbox.envd(&["run", "--", "hello"]).ok();
+        let outcome = sandbox.envd(&["run", "--", "hello"]).ok();
+        assert_eq!(outcome.stdout, "Hello, world! 1.0\n");
         sandbox.envd(&["store", "verify"]).ok();
         sandbox.envd(&["gc"]).ok();
         let work: Vec<_> = std::fs::read_dir(sandbox.store().join("tmp"))

@@ -57,8 +57,15 @@ fn gc_beside_realising_and_running() {
         world.wants(&["hello", "greet"]);
         let run: &[&str] = &["run", "--", "sh", "-c", "hello && greet"];
         let gc: &[&str] = &["gc"];
-        for outcome in together(&world, &[run, gc, run, gc, gc]) {
-            outcome.ok();
+        let is_run = [true, false, true, false, false];
+        for (outcome, is_run) in together(&world, &[run, gc, run, gc, gc])
+            .into_iter()
+            .zip(is_run)
+        {
+            let outcome = outcome.ok();
+            if is_run {
+                assert_eq!(outcome.stdout, "Hello, world! 1.0\ngood day\n");
+            }
         }
         world.envd(&["store", "verify"]).ok();
         world.wants(&[]);

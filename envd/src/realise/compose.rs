@@ -3,10 +3,7 @@
 
 use std::{collections::BTreeMap, io::Read};
 
-use envd_store::{
-    Entry, Meta, Node, Session, Store, Tree, TreeId, TreePath,
-    TreeError, merge,
-};
+use envd_store::{Entry, Meta, Node, Session, Store, Tree, TreeError, TreeId, TreePath, merge};
 use md5::{Digest as _, Md5};
 
 use super::{RealiseError, configure::scripts};
@@ -161,7 +158,11 @@ pub fn compose(session: &Session, packages: &[Package]) -> Result<Composed, Real
             .filter(|p| p.preinst)
             .map(Package::info_name)
             .collect(),
-        postinsts: packages.iter().filter(|p| p.postinst).map(|p| p.name.clone()).collect(),
+        postinsts: packages
+            .iter()
+            .filter(|p| p.postinst)
+            .map(|p| p.name.clone())
+            .collect(),
         has_scripts: packages.iter().any(|p| p.preinst || p.postinst),
     })
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, mpsc},
 };
 
-use envd_store::{Session, TreeId};
+use envd_store::{Digest, Session, TreeId};
 
 use super::{RealiseError, Source, compose::Package, configure::key};
 use crate::{
@@ -129,6 +129,17 @@ fn unpack(session: &Session, artifact: &Artifact, path: &Path) -> Result<(), Rea
         version: artifact.version.clone(),
         source,
     };
+    // The file was checked when it came; whatever happened to it since is found here, at a thousandth of the cost of what follows.
+    let found = std::fs::File::open(path).and_then(|mut file| Digest::of_reader(&mut file));
+    let (found, _) = found.map_err(|e| refused(deb::DebError::Read(e)))?;
+    if found != artifact.sha256 {
+        // So that the next command fetches it again.
+        let _ = std::fs::remove_file(path);
+        return Err(refused(deb::DebError::Digest {
+            expected: artifact.sha256,
+            found,
+        }));
+    }
     let tree = deb::unpack(session, path).map_err(refused)?;
     let id = session.add_tree(&tree)?;
     let key = key(&["deb", UNPACK_VERSION, &artifact.sha256.to_string()]);

@@ -52,6 +52,12 @@ impl Caller {
         )
     }
 
+    /// Where one of the process's links leads, from the root of its mount namespace.
+    fn path_of(self, what: &str) -> Result<PathBuf, Errno> {
+        let path = rustix::fs::readlink(self.proc(what), Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(path.into_bytes())))
+    }
+
     fn directory(self, directory: i32) -> String {
         if directory == libc::AT_FDCWD {
             "cwd".to_owned()
@@ -101,9 +107,12 @@ impl Caller {
         match resolve(&start, &name.path, flags, ResolveFlags::BENEATH) {
             // By `..` or an absolute link it leaves the directory it starts from: resolve it from the root instead.
             Err(Errno::XDEV) => {
-                let start_path = rustix::fs::readlink(self.proc(&directory), Vec::new())?;
-                let start_path = PathBuf::from(OsString::from_vec(start_path.into_bytes()));
                 let root = self.open("root")?;
+                let root_path = self.path_of("root")?;
+                let start_path = self.path_of(&directory)?;
+                // A working directory outside of a changed root has no path in it.
+                let start_path = start_path.strip_prefix(&root_path);
+                let start_path = Path::new("/").join(start_path.map_err(|_| Errno::NOENT)?);
                 let again = resolve(&root, &start_path, flags, ResolveFlags::IN_ROOT)?;
                 if !same_file(&start, &again)? {
                     return Err(Errno::NOENT);

@@ -20,7 +20,8 @@ pub struct OwnershipNote {
     pub device: u64,
     /// `st_ino` of the file, seen through the overlay.
     pub inode: u64,
-    /// One of its names at the end, from the environment's root.
+    /// A name of it, from the environment's root: where it was renamed to last. Of a file with several names it may be one
+    /// that is gone; the inode decides.
     pub path: PathBuf,
     /// The user it was given to, if it was.
     pub uid: Option<u32>,
@@ -123,11 +124,15 @@ impl Notes {
                 continue;
             }
             let link = format!("/proc/self/fd/{}", noted.file.as_raw_fd());
-            let path = rustix::fs::readlink(link, Vec::new())?;
+            let mut path = rustix::fs::readlink(link, Vec::new())?.into_bytes();
+            // Said of the name that it was opened by; by another name it is still there.
+            if path.ends_with(b" (deleted)") {
+                path.truncate(path.len() - b" (deleted)".len());
+            }
             notes.push(OwnershipNote {
                 device,
                 inode,
-                path: PathBuf::from(OsString::from_vec(path.into_bytes())),
+                path: PathBuf::from(OsString::from_vec(path)),
                 uid: noted.uid,
                 gid: noted.gid,
                 capability: noted.capability,

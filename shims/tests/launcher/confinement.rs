@@ -47,15 +47,11 @@ fn pid_1_is_of_no_use_to_the_environment() {
             let place = Place::new(caller);
             let plan = place.shell(
                 "cd /proc/1; for f in mem environ fd/0 fd/1 fd/3 map_files root/etc cwd/etc exe auxv; do
-                    (ls $f/ || cat $f | head -c 1) >/dev/null 2>&1 && echo $f; done
-                ls fd | wc -l; readlink root cwd exe ns/user; kill -KILL 1; kill -STOP 1; echo alive",
+                    (ls $f/ || head -c 1 $f) >/dev/null 2>&1 && echo $f; done
+                readlink root cwd exe ns/user fd/*; kill -KILL 1; kill -STOP 1; echo alive",
             );
             let plan = if root { as_root(plan) } else { plan };
-            assert_eq!(
-                place.run(&plan).success(),
-                "0\nalive\n",
-                "{caller:?} {root}"
-            );
+            assert_eq!(place.run(&plan).success(), "alive\n", "{caller:?} {root}");
         }
     }
 }

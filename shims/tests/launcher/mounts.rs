@@ -117,7 +117,7 @@ fn devices_work() {
         let plan = place.shell(
             "echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 5 /dev/urandom | wc -c
             echo y > /dev/full || echo full; echo z > /dev/shm/z; cat /dev/shm/z
-            echo via fd > /dev/stdout; test -c /dev/ptmx && echo ptmx; stat -c %a /dev",
+            echo via fd | cat /dev/stdin; test -c /dev/ptmx && echo ptmx; stat -c %a /dev",
         );
         let said = place.run(&plan).success();
         assert_eq!(said, "3\n5\nfull\nz\nvia fd\nptmx\n755\n");

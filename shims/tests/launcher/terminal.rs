@@ -62,6 +62,16 @@ impl Screen {
         screen
     }
 
+    /// The shell's children.
+    fn jobs(&self) -> Vec<i32> {
+        let children = format!("/proc/{0}/task/{0}/children", self.shell.id());
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        children
+            .split_whitespace()
+            .map(|pid| pid.parse().unwrap())
+            .collect()
+    }
+
     fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
@@ -107,6 +117,10 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
+        // Jobs first: a stopped or background one outlives its shell.
+        for job in self.jobs() {
+            let _ = kill(Pid::from_raw(job), Signal::SIGKILL);
+        }
         let _ = self.shell.kill();
         let _ = self.shell.wait();
     }
@@ -156,21 +170,40 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
 }
 
 #[test]
-fn a_job_goes_on_in_the_background() {
+fn a_job_goes_on_in_the_background_and_comes_back() {
     for caller in callers() {
         let mut screen = Screen::new(caller);
-        let plan = screen.place.shell("echo rea''dy; while :; do sleep 0.05; test -e /tmp/x && break; done; read line; echo \"got<$line>\"");
+        let plan = screen.place.shell(
+            "trap 'go=1' USR1; echo rea''dy
+            while :; do sleep 0.05; test -n \"$go\" && { go=; read line; echo \"got<$line>\"; }; done",
+        );
         screen.launch(&plan, "");
         screen.expect("ready");
+        for key in ["read", "stop"] {
+            screen.press("\x1a");
+            screen.expect("Stopped");
+            screen.expect("PROMPT> ");
+            screen.press("bg\n");
+            screen.expect("PROMPT> ");
+            screen.press("jobs\n");
+            screen.expect("Running");
+            screen.expect("PROMPT> ");
+            // The shell tells a running job nothing when it gives it the terminal.
+            screen.press("fg\n");
+            screen.expect("launch");
+            screen.expect("\n");
+            std::thread::sleep(Duration::from_millis(200));
+            if key == "read" {
+                let job = Pid::from_raw(screen.jobs()[0]);
+                kill(job, Signal::SIGUSR1).unwrap();
+                std::thread::sleep(Duration::from_millis(200));
+                screen.press("a line\n");
+                screen.expect("got<a line>");
+            }
+        }
         screen.press("\x1a");
         screen.expect("Stopped");
-        screen.press("bg\n");
-        screen.press("jobs\n");
-        screen.expect("Running");
-        screen.press("fg\n");
-        screen.expect("launch");
-        screen.press("\x1a");
-        screen.expect("Stopped");
+        screen.expect("PROMPT> ");
         screen.press("kill -9 %1; wait; echo all $((1+1)) gone\n");
         screen.expect("all 2 gone");
     }
@@ -270,13 +303,9 @@ fn a_killed_caller_gives_the_terminal_back() {
             .shell("trap '' HUP TERM; echo rea''dy; sleep 1000");
         screen.launch(&plan, "");
         screen.expect("ready");
-        let children = format!("/proc/{0}/task/{0}/children", screen.shell.id());
-        let job: i32 = std::fs::read_to_string(children)
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
-        kill(Pid::from_raw(job), Signal::SIGKILL).unwrap();
+        let jobs = screen.jobs();
+        assert_eq!(jobs.len(), 1);
+        kill(Pid::from_raw(jobs[0]), Signal::SIGKILL).unwrap();
         screen.expect("PROMPT> ");
         screen.press("echo still $((2+2))\n");
         screen.expect("still 4");

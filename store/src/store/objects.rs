@@ -17,7 +17,7 @@ use rustix::{
 };
 
 use super::{Context, Result, Session, Store, write_all};
-use crate::{Digest, Hasher, tree::file_mode_on_disk};
+use crate::{Digest, Hasher, escape::digest_bytes, tree::file_mode_on_disk};
 
 /// The time of everything in the store: 1 second after the epoch, since some tools take 0 for "unknown".
 pub(crate) const TIMES: Timestamps = Timestamps {
@@ -69,10 +69,15 @@ impl ObjectName {
         let octal = rest.get(62..)?.strip_prefix(b".")?;
         let valid =
             fan.len() == 2 && octal.len() == 3 && octal.iter().all(|b| (b'0'..=b'7').contains(b));
-        let text = [fan, &rest[..62]].concat();
-        let digest = std::str::from_utf8(&text).ok()?.parse().ok()?;
+        if !valid {
+            return None;
+        }
+        let mut text = [0; 64];
+        text[..2].copy_from_slice(fan);
+        text[2..].copy_from_slice(&rest[..62]);
+        let digest = Digest::from_bytes(digest_bytes(&text)?);
         let mode = octal.iter().fold(0, |mode, b| mode << 3 | u16::from(b & 7));
-        valid.then_some(Self { digest, mode })
+        Some(Self { digest, mode })
     }
 }
 

@@ -27,8 +27,12 @@ pub struct Usage {
     pub trees: Kind,
     /// Views.
     pub views: Kind,
+    /// Results kept by their inputs.
+    pub memos: Kind,
     /// Downloads.
     pub fetch: Kind,
+    /// The package indexes of channels.
+    pub indexes: Kind,
     /// Tool caches.
     pub caches: Kind,
     /// Work in flight.
@@ -42,7 +46,9 @@ impl Usage {
             self.objects,
             self.trees,
             self.views,
+            self.memos,
             self.fetch,
+            self.indexes,
             self.caches,
             self.tmp,
         ];
@@ -56,7 +62,9 @@ impl Store {
         let mut usage = Usage {
             trees: self.usage_of(c"trees")?,
             views: self.usage_of(c"views")?,
+            memos: self.usage_of(c"memo")?,
             fetch: self.usage_of(c"fetch")?,
+            indexes: self.usage_of(c"indexes")?,
             caches: self.usage_of(c"caches")?,
             tmp: self.usage_of(c"tmp")?,
             objects: self.usage_of(c"objects")?,

@@ -29,8 +29,8 @@ use crate::{
     tree::{directory_mode_on_disk, file_mode_on_disk},
 };
 
-/// How many threads fill a view. Links of different directories do not wait for each other.
-const THREADS: usize = 2;
+/// From how many entries on a view is filled by two threads. Links in different directories do not wait for each other.
+const PARALLEL: usize = 200;
 
 impl Session {
     /// The view of a tree of the store: made if it is missing. Complete or absent; when several make it at once, all succeed.
@@ -134,6 +134,30 @@ struct Directory<'a> {
     path: Option<&'a TreePath>,
     mode: u16,
     leaves: Vec<(&'a TreePath, Leaf<'a>)>,
+    /// The index of the last directory directly in it, or its own: once that one is made, this one's time can be set.
+    ready: usize,
+}
+
+/// What the threads that fill a view have in common.
+#[derive(Default)]
+struct Shared {
+    /// How many directories are there.
+    made: AtomicUsize,
+    /// The next one to fill.
+    next: AtomicUsize,
+    failed: AtomicBool,
+    problem: Mutex<Option<StoreError>>,
+}
+
+impl Shared {
+    /// Keeps the first error and ends all threads.
+    fn fail(&self, error: StoreError) {
+        self.problem
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
+        self.failed.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Puts entries into a view that is being made.
@@ -143,41 +167,55 @@ pub(super) struct Filler<'a> {
 }
 
 impl Filler<'_> {
+    /// One thread makes the directories, in order, and then helps the other, which fills those that are ready from the start.
     fn fill(&self, tree: &Tree) -> Result<()> {
         let directories = plan(tree);
-        for directory in &directories[1..] {
-            if let Some(path) = directory.path {
-                self.make_directory(path, directory.mode)?;
+        let mut order: Vec<usize> = (0..directories.len()).collect();
+        order.sort_unstable_by_key(|&index| directories[index].ready);
+        let shared = Shared::default();
+        let make = || {
+            for (index, directory) in directories.iter().enumerate() {
+                let made = directory
+                    .path
+                    .map_or(Ok(()), |path| self.make_directory(path, directory.mode));
+                if let Err(error) = made {
+                    return shared.fail(error);
+                }
+                shared.made.store(index + 1, Ordering::Release);
             }
-        }
-        let next = AtomicUsize::new(0);
-        let failed = AtomicBool::new(false);
-        let problem = Mutex::new(None);
-        let work = || {
-            while !failed.load(Ordering::Relaxed) {
-                let Some(directory) = directories.get(next.fetch_add(1, Ordering::Relaxed)) else {
-                    break;
-                };
+        };
+        let fill = || {
+            while let Some(&index) = order.get(shared.next.fetch_add(1, Ordering::Relaxed)) {
+                let directory = &directories[index];
+                while shared.made.load(Ordering::Acquire) <= directory.ready {
+                    if shared.failed.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    std::thread::yield_now();
+                }
+                if shared.failed.load(Ordering::Relaxed) {
+                    return;
+                }
                 if let Err(error) = self.fill_directory(directory) {
-                    failed.store(true, Ordering::Relaxed);
-                    problem
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .get_or_insert(error);
+                    return shared.fail(error);
                 }
             }
         };
-        if tree.len() < 200 {
-            work();
+        if tree.len() < PARALLEL {
+            make();
+            fill();
         } else {
             std::thread::scope(|scope| {
-                for _ in 1..THREADS {
-                    scope.spawn(work);
-                }
-                work();
+                scope.spawn(fill);
+                make();
+                fill();
             });
         }
-        match problem.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match shared
+            .problem
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -269,6 +307,7 @@ fn plan(tree: &Tree) -> Vec<Directory<'_>> {
         path: None,
         mode: hold::COMPLETE as u16,
         leaves: Vec::new(),
+        ready: 0,
     }];
     let mut open = vec![0];
     for (path, entry) in tree {
@@ -280,11 +319,16 @@ fn plan(tree: &Tree) -> Vec<Directory<'_>> {
             open.pop();
         }
         if entry.is_directory() {
-            open.push(directories.len());
+            let index = directories.len();
+            if let Some(&parent) = open.last() {
+                directories[parent].ready = index;
+            }
+            open.push(index);
             directories.push(Directory {
                 path: Some(path),
                 mode: directory_mode_on_disk(entry.meta.mode),
                 leaves: Vec::new(),
+                ready: index,
             });
         } else if let Some(leaf) = Leaf::of(tree, entry) {
             let parent = open.last().copied().unwrap_or(0);

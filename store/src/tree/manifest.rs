@@ -3,7 +3,7 @@
 use super::{Entry, Meta, Node, Tree, TreeError, Xattrs, builder};
 use crate::{
     Digest, TreePath,
-    escape::{escape, unescape},
+    escape::{digest_bytes, escape, unescape},
 };
 
 const TREE: &[u8] = b"envd-tree 1\n";
@@ -298,9 +298,7 @@ fn number(field: &[u8]) -> Option<u64> {
 }
 
 fn read_digest(field: &[u8]) -> Option<Digest> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(field, &mut bytes).ok()?;
-    Some(Digest::from_bytes(bytes))
+    digest_bytes(field).map(Digest::from_bytes)
 }
 
 /// Digest, manifest mode and size of each regular file that a manifest names, without making the tree: what gc needs of it. The caller

@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use envd_store::{Entry, Meta, Node, Session, Tree, TreePath, ingest};
+use envd_store::{Digest, Entry, Meta, Node, Session, Tree, TreePath, ingest};
 
 /// Most bytes one package may unpack to. The largest package of Debian 13, 0ad-data, has 3.4 GB.
 const UNPACKED_MAX: u64 = 16 << 30;
@@ -27,6 +27,16 @@ pub enum DebError {
     /// It could not be read.
     #[error("cannot read the package file")]
     Read(#[source] io::Error),
+    /// It is not the file that was locked.
+    #[error(
+        "its SHA-256 is {found}, not {expected}; it was removed, run the command again to fetch it again"
+    )]
+    Digest {
+        /// As locked.
+        expected: Digest,
+        /// As found.
+        found: Digest,
+    },
     /// The outer `ar` archive is broken.
     #[error("not a Debian package: {0}")]
     Format(String),

@@ -149,7 +149,11 @@ impl Run<'_> {
         };
         write(
             "configure",
-            &recipe::script(tree, &configuration.composed.preinsts, &configuration.composed.postinsts),
+            &recipe::script(
+                tree,
+                &configuration.composed.preinsts,
+                &configuration.composed.postinsts,
+            ),
         )?;
         let mut stand_ins = Vec::new();
         for (number, (target, text)) in recipe::STAND_INS.iter().enumerate() {

@@ -1,0 +1,61 @@
+//! Starting a plan, and what this machine can do of it.
+
+use envd_shims::{Exit, Plan, probe};
+
+use crate::cli::{Failure, Kind, doctor};
+
+/// What nothing runs without.
+const NEEDED: [&str; 4] = [
+    "user-namespaces",
+    "mount-namespaces",
+    "pid-namespaces",
+    "overlay",
+];
+
+/// Runs the plan's command.
+pub(super) fn launch(plan: &Plan, require: &[String]) -> Result<Exit, Failure> {
+    if !require.is_empty() {
+        let mechanisms = doctor()?;
+        for name in require {
+            let Some(mechanism) = mechanisms.iter().find(|mechanism| mechanism.name == *name)
+            else {
+                let names: Vec<&str> = mechanisms
+                    .iter()
+                    .map(|mechanism| mechanism.name.as_str())
+                    .collect();
+                return Err(
+                    Failure::new(Kind::Usage, format!("there is no mechanism `{name}`"))
+                        .help(format!("there are {}", names.join(", "))),
+                );
+            };
+            if mechanism.state != doctor::State::Works {
+                let failure = Failure::new(
+                    Kind::Host,
+                    format!("{name} is required: {}", mechanism.detail),
+                );
+                return Err(match &mechanism.fix {
+                    Some(fix) => failure.help(fix.clone()),
+                    None => failure,
+                });
+            }
+        }
+    }
+    Ok(envd_shims::run(plan)?)
+}
+
+/// `envd doctor`.
+pub(super) fn doctor() -> Result<Vec<doctor::Mechanism>, Failure> {
+    let rows = probe::probe()?;
+    let mechanisms = rows.into_iter().map(|row| doctor::Mechanism {
+        needed: NEEDED.contains(&row.name),
+        name: row.name.to_owned(),
+        state: match row.state {
+            probe::State::Ok => doctor::State::Works,
+            probe::State::Restricted => doctor::State::Limited,
+            probe::State::Missing => doctor::State::Missing,
+        },
+        detail: format!("{} ({})", row.detail, row.purpose),
+        fix: row.fix,
+    });
+    Ok(mechanisms.collect())
+}

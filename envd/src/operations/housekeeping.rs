@@ -1,0 +1,200 @@
+//! The store as a place: what is in it, what keeps it there, and how it gets empty.
+
+use std::{io, path::Path};
+
+use envd_store::{GcOptions, RootKind, RootUsage, Store};
+
+use super::Local;
+use crate::{
+    cli::{Failure, Kind, gc as free, store as answer, uninstall as remove},
+    lock::Lock,
+    progress::Progress,
+    provider::debian::archive,
+};
+
+/// The store if there is one: looking makes none.
+fn existing(local: &Local) -> Result<Option<Store>, Failure> {
+    match std::fs::symlink_metadata(&local.settings.store) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        _ => local.store().map(Some),
+    }
+}
+
+/// `envd store info`.
+pub(super) fn info(local: &Local) -> Result<answer::Info, Failure> {
+    let store = local.store()?;
+    let usage = store.usage()?;
+    let space = rustix::fs::statvfs(store.path("")).map_err(|e| {
+        Failure::of(Kind::Store, &io::Error::from(e)).help(format!(
+            "the file system of {} cannot be asked",
+            store.path("").display()
+        ))
+    })?;
+    Ok(answer::Info {
+        path: store.path(""),
+        objects: usage.objects.count,
+        trees: usage.trees.count,
+        views: usage.views.count,
+        roots: store.roots()?.len() as u64,
+        bytes: usage.bytes(),
+        free: space.f_bavail.saturating_mul(space.f_frsize),
+    })
+}
+
+/// `envd store du`.
+pub(super) fn usage(local: &Local) -> Result<answer::Usage, Failure> {
+    let usage = local.store()?.usage()?;
+    let parts = [
+        ("objects", usage.objects),
+        ("trees", usage.trees),
+        ("views", usage.views),
+        ("memos", usage.memos),
+        ("downloads", usage.fetch),
+        ("indexes", usage.indexes),
+        ("tool caches", usage.caches),
+        ("work in flight", usage.tmp),
+    ];
+    Ok(answer::Usage {
+        parts: parts
+            .map(|(name, kind)| answer::Part {
+                name: name.to_owned(),
+                bytes: kind.bytes,
+            })
+            .into(),
+        total: usage.bytes(),
+    })
+}
+
+/// `envd store roots`.
+pub(super) fn roots(local: &Local) -> Result<Vec<answer::Root>, Failure> {
+    let report = local.store()?.gc(GcOptions {
+        dry_run: true,
+        ..GcOptions::default()
+    })?;
+    Ok(report.roots.iter().map(root).collect())
+}
+
+fn root(usage: &RootUsage) -> answer::Root {
+    let root = &usage.state.root;
+    let name = match (&root.path, root.kind) {
+        (Some(path), _) => path.display().to_string(),
+        (None, RootKind::Tool) => format!("a tool run by envd x ({})", root.name),
+        (None, _) => root.name.clone(),
+    };
+    answer::Root {
+        name,
+        reachable: !usage.state.unreachable,
+        only: usage.only,
+    }
+}
+
+/// `envd gc`. Downloads go whenever something goes: what came of them is in the store, and what no longer is can be fetched.
+pub(super) fn gc(local: &Local, request: &free::Request) -> Result<free::Report, Failure> {
+    let store = local.store()?;
+    let options = GcOptions {
+        dry_run: request.dry_run,
+        fetch: true,
+        caches: request.caches,
+    };
+    let report = store.gc(options)?;
+    let mut bytes = report.object_bytes + report.fetch_bytes + report.cache_bytes;
+    if !request.dry_run {
+        bytes += archive::prune(&store.path("indexes"), local.now).map_err(|e| {
+            Failure::of(Kind::Store, &e).help(format!(
+                "{} could not be tidied",
+                store.path("indexes").display()
+            ))
+        })?;
+    }
+    Ok(free::Report {
+        objects: report.objects,
+        trees: report.trees,
+        bytes,
+        kept: if request.dry_run {
+            report.roots.iter().map(root).collect()
+        } else {
+            Vec::new()
+        },
+    })
+}
+
+/// `envd store verify`. What a repair removed is made again for every project whose lock is still where it was.
+pub(super) fn verify(
+    local: &Local,
+    repair: bool,
+    progress: &dyn Progress,
+) -> Result<answer::Verified, Failure> {
+    let store = local.store()?;
+    let report = store.verify(repair)?;
+    let mut damaged = Vec::new();
+    let mut repaired = Vec::new();
+    for problem in &report.problems {
+        if problem.repaired {
+            repaired.push(problem.to_string())
+        } else {
+            damaged.push(problem.to_string())
+        }
+    }
+    if repair && !report.problems.is_empty() {
+        for state in store.roots()? {
+            let Some(path) = state.root.path.filter(|_| !state.unreachable) else {
+                continue;
+            };
+            if let Err(failure) = again(local, &path, progress) {
+                damaged.push(format!(
+                    "{} could not be realised again: {}",
+                    path.display(),
+                    failure.message
+                ));
+            }
+        }
+    }
+    Ok(answer::Verified {
+        checked: report.objects + report.trees,
+        damaged,
+        repaired,
+    })
+}
+
+/// Realises a project's lock again.
+fn again(local: &Local, project: &Path, progress: &dyn Progress) -> Result<(), Failure> {
+    let lock = Lock::load(&project.join(crate::project::LOCK_NAME))?;
+    let session = local.session()?;
+    super::realising::realise_lock(local, &session, &lock, progress)?;
+    Ok(())
+}
+
+/// All that envd has made for this user: the store. Projects' files are the projects'.
+pub(super) fn leftovers(local: &Local) -> Result<Vec<remove::Leftover>, Failure> {
+    let Some(store) = existing(local)? else {
+        return Ok(Vec::new());
+    };
+    Ok(vec![remove::Leftover {
+        path: store.path(""),
+        what: "the store".to_owned(),
+        bytes: store.usage()?.bytes(),
+    }])
+}
+
+/// `envd uninstall`.
+pub(super) fn uninstall(local: &Local) -> Result<(), Failure> {
+    let Some(store) = existing(local)? else {
+        return Ok(());
+    };
+    local.store.replace(None);
+    let report = store.remove_all()?;
+    match &report.foreign[..] {
+        [] => Ok(()),
+        foreign => {
+            let list: Vec<String> = foreign
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            Err(Failure::new(
+                Kind::Store,
+                format!("envd did not make, and so left: {}", list.join(", ")),
+            )
+            .help("look at them and remove them yourself"))
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A project's environment: on the warm path a few file reads, else locked, realised, and kept by a root.
+
+use envd_store::{Digest, Root, RootKind, TreeId};
+
+use super::{Local, locking, source::Locked};
+use crate::{
+    cli::{Failure, Kind, operations::Environment},
+    config::Manifest,
+    lock::Lock,
+    progress::Progress,
+    project::Project,
+    realise::{self, Realised, configure::key},
+};
+
+/// `envd run` and `envd enter`.
+pub(super) fn project(
+    local: &Local,
+    project: &Project,
+    manifest: &Manifest,
+    progress: &dyn Progress,
+) -> Result<Environment, Failure> {
+    let wanted = locking::Wanted::of(&manifest.environment)?;
+    let inputs = wanted.inputs()?.digest();
+    // The bytes of the lock decide, so that whatever was changed in it is looked at again.
+    let ready = |lock: &[u8]| {
+        let lock = Digest::of(lock).to_string();
+        key(&[
+            "ready",
+            &project.root.to_string_lossy(),
+            &lock,
+            &inputs.to_string(),
+        ])
+    };
+    if let Some(bytes) = locking::bytes(&project.lock())?
+        && let Some(root) = local.store()?.memo(&ready(&bytes))
+        && let Some(environment) = local.entered(&root)?
+    {
+        return Ok(environment);
+    }
+    let mut lock = locking::current(local, project, manifest, progress)?;
+    let session = local.session()?;
+    let realised = realise_lock(local, &session, &lock, progress)?;
+    if lock.root.is_none() {
+        lock.root = Some(realised.root);
+        lock.save(&project.lock())?;
+    }
+    let text = lock.to_text();
+    let name = format!(
+        "project-{}",
+        &Digest::of(project.root.as_os_str().as_encoded_bytes()).to_string()[..32]
+    );
+    session.set_root(&Root {
+        name,
+        kind: RootKind::Project,
+        path: Some(project.root.clone()),
+        lock: Some(Digest::of(text.as_bytes())),
+        trees: realised.trees,
+        fetch: Vec::new(),
+        created: local.seconds(),
+    })?;
+    session.set_memo(&ready(text.as_bytes()), &realised.root)?;
+    held(local, &realised.root)
+}
+
+/// Realises a lock, and refuses a root that is not the one it names.
+pub(super) fn realise_lock(
+    local: &Local,
+    session: &envd_store::Session,
+    lock: &Lock,
+    progress: &dyn Progress,
+) -> Result<Realised, Failure> {
+    let source = Locked::new(lock, &local.archive()?, local.fetcher());
+    let artifacts: Vec<_> = lock
+        .artifacts
+        .iter()
+        .map(|locked| locked.artifact.clone())
+        .collect();
+    let realised = realise::realise(session, &artifacts, &source, &local.program, progress)?;
+    match lock.root {
+        Some(expected) if expected != realised.root => Err(Failure::new(
+            Kind::Integrity,
+            format!(
+                "the packages of envd.lock make the root {}, but it names {expected}",
+                realised.root
+            ),
+        )
+        .help(
+            "if you trust the packages it lists, delete its line `root` and run the command again",
+        )),
+        _ => Ok(realised),
+    }
+}
+
+/// The environment with its view held. The session that made it is alive, so gc cannot have come between.
+pub(super) fn held(local: &Local, root: &TreeId) -> Result<Environment, Failure> {
+    local.entered(root)?.ok_or_else(|| {
+        Failure::new(
+            Kind::Store,
+            format!("the view of {root} vanished while it was needed"),
+        )
+        .help("run the command again")
+    })
+}

@@ -255,3 +255,53 @@ fn a_session_of_its_own_keeps_signals_inside() {
         assert_eq!(outcome.code(), 0);
     }
 }
+
+#[test]
+fn root_maps_every_id_and_others_only_their_own() {
+    for caller in callers() {
+        let place = Place::new(caller);
+        let mut plan = as_root(place.shell(
+            "echo > /etc/x; chown 33:34 /etc/x 2>/dev/null && stat -c '%u %g' /etc/x; stat -c %u /etc/passwd
+            perl -e '$) = \"7 7\"; $> = 7; print \"$>\\n\"'",
+        ));
+        plan.ids.all = true;
+        let said = place.run(&plan).success();
+        if caller.uid() == 0 {
+            assert_eq!(said, "33 34\n0\n7\n");
+        } else {
+            assert_eq!(said, "0\n0\n");
+        }
+    }
+}
+
+#[test]
+fn an_environment_fits_into_another() {
+    for caller in callers() {
+        let place = Place::new(caller);
+        let inner = place.shell("hostname; id -u; echo inner > /etc/x; cat /etc/x");
+        let launcher = place.launcher(&inner);
+        let arguments: Vec<_> = launcher
+            .get_args()
+            .map(|argument| argument.to_str().unwrap())
+            .collect();
+        let program = launcher.get_program().to_str().unwrap();
+        let mut outer = place.plan(program, &arguments);
+        // Over the host's /tmp, where all that the inner one needs lies.
+        outer
+            .mounts
+            .retain(|mount| mount.target() != std::path::Path::new("/tmp"));
+        outer.mounts.push(Mount::Bind {
+            source: "/tmp".into(),
+            target: "/tmp".into(),
+            read_only: false,
+            optional: false,
+        });
+        let outcome = place.run(&outer);
+        if caller.uid() == 0 {
+            // Root's /proc has parts that are covered, and the kernel makes no new one where it would show them.
+            assert!(outcome.errors.contains("/proc"), "{outcome:?}");
+        } else {
+            assert_eq!(outcome.success(), "inside\n1000\ninner\n");
+        }
+    }
+}

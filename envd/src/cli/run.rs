@@ -23,9 +23,6 @@ use crate::{
     after_help = "Examples\n  envd run -- make test\n  envd run --project examples/python -- python3 main.py\n  envd run --no-network --env CI=1 -- npm test"
 )]
 pub struct Arguments {
-    /// About the inside
-    #[command(flatten)]
-    pub inside: Inside,
     /// The command and its arguments; everything from its first word on
     #[arg(
         required = true,
@@ -34,6 +31,9 @@ pub struct Arguments {
         value_name = "COMMAND"
     )]
     pub command: Vec<OsString>,
+    /// About the inside
+    #[command(flatten)]
+    pub inside: Inside,
 }
 
 /// Runs the command.

@@ -189,7 +189,7 @@ impl Scene {
             .expect("something was launched")
     }
 
-    fn project(&self) -> std::path::PathBuf {
+    fn project(&self) -> PathBuf {
         fs::canonicalize(self.directory.path().join("project")).unwrap()
     }
 }

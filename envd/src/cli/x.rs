@@ -25,9 +25,6 @@ use crate::{
     after_help = "Examples\n  envd x hello\n  envd x ripgrep -- rg TODO\n  #!/usr/bin/env -S envd x python3@3.13 --"
 )]
 pub struct Arguments {
-    /// About the inside
-    #[command(flatten)]
-    pub inside: Inside,
     /// Take packages from this channel (may be given several times; the first is preferred)
     #[arg(long = "channel", value_name = "CHANNEL")]
     pub channels: Vec<Channel>,
@@ -37,6 +34,9 @@ pub struct Arguments {
     /// The command and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+    /// About the inside
+    #[command(flatten)]
+    pub inside: Inside,
 }
 
 /// Runs the command.

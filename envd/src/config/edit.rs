@@ -152,7 +152,7 @@ fn packages(document: &mut DocumentMut) -> &mut Array {
 
 /// Appends a text laid out like the one before it: on a line of its own where those are.
 fn push_like_the_last(array: &mut Array, text: &str) {
-    let several_lines = array.len() > 0 && array.iter().any(|v| prefix(v).contains('\n'))
+    let several_lines = !array.is_empty() && array.iter().any(|v| prefix(v).contains('\n'))
         || array.trailing().as_str().is_some_and(|t| t.contains('\n'));
     if !several_lines {
         array.push(text);
@@ -166,7 +166,7 @@ fn push_like_the_last(array: &mut Array, text: &str) {
     // stays on its line and the new one goes below.
     let trailing = array.trailing().as_str().unwrap_or_default().to_owned();
     let mut behind = String::new();
-    if array.len() > 0 && !array.trailing_comma() {
+    if !array.is_empty() && !array.trailing_comma() {
         let last = array.len() - 1;
         if let Some(item) = array.get_mut(last) {
             behind = item

@@ -135,8 +135,8 @@ mod tests {
             directory: store.path().join("caches/pip"),
             below_home: ".cache/pip".into(),
         };
-        make(&[cache.clone()]).unwrap();
-        make(&[cache.clone()]).unwrap();
+        make(std::slice::from_ref(&cache)).unwrap();
+        make(std::slice::from_ref(&cache)).unwrap();
         let mode = std::fs::metadata(&cache.directory)
             .unwrap()
             .permissions()

@@ -8,20 +8,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, statat};
 
 use super::{Caller, variables::wanted_locale};
 use crate::settings::HostVariables;
 
 /// Bytes read of a file in the root at most.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
-/// Where programs are looked for.
+/// Where programs are looked for. The last two are links to others wherever /usr is merged.
 const PROGRAM_DIRECTORIES: [&str; 6] = [
     "usr/local/bin",
     "usr/bin",
-    "bin",
     "usr/local/sbin",
     "usr/sbin",
+    "bin",
     "sbin",
 ];
 
@@ -31,6 +31,8 @@ const PROGRAM_DIRECTORIES: [&str; 6] = [
 pub struct RootFacts {
     view: PathBuf,
     descriptor: OwnedFd,
+    /// Those of the program directories that are there and no links.
+    programs: Vec<(&'static str, OwnedFd)>,
     /// The account files, empty where it has none.
     pub passwd: String,
     /// See `passwd`.
@@ -97,6 +99,7 @@ impl RootFacts {
         let mut facts = Self {
             view: view.to_owned(),
             descriptor,
+            programs: Vec::new(),
             passwd: String::new(),
             group: String::new(),
             nsswitch: false,
@@ -107,6 +110,11 @@ impl RootFacts {
             terminal: false,
             zone: false,
         };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        facts.programs = PROGRAM_DIRECTORIES
+            .iter()
+            .filter_map(|path| Some((*path, facts.open(Path::new(path), flags).ok()?)))
+            .collect();
         facts.passwd = facts.text("etc/passwd");
         facts.group = facts.text("etc/group");
         facts.nsswitch = facts.has("etc/nsswitch.conf");
@@ -119,7 +127,7 @@ impl RootFacts {
         facts.terminal = wanted.terminal.is_some_and(|name| facts.has_terminal(name));
         facts.zone = wanted
             .zone
-            .is_some_and(|zone| facts.has(&format!("usr/share/zoneinfo/{zone}")));
+            .is_some_and(|zone| facts.has(format!("usr/share/zoneinfo/{zone}")));
         Ok(facts)
     }
 
@@ -138,12 +146,15 @@ impl RootFacts {
         self.program(name).is_some()
     }
 
-    /// Where a program of this name would be found.
+    /// Where a program of this name would be found. Two dozen are asked for on each run, so this is one stat of a name in an
+    /// open directory, whether or not what it links to is there.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
-        PROGRAM_DIRECTORIES
-            .iter()
-            .map(|directory| Path::new("/").join(directory).join(name))
-            .find(|path| self.has(path))
+        if name.is_empty() || name.contains('/') {
+            return None;
+        }
+        let has = |directory: &OwnedFd| statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        let (path, _) = self.programs.iter().find(|(_, directory)| has(directory))?;
+        Some(Path::new("/").join(path).join(name))
     }
 
     /// The caller's shell if it is there, at its own path or at Debian's.

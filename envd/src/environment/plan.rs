@@ -173,7 +173,7 @@ fn system(inputs: &Inputs<'_>) -> Vec<Mount> {
         target: target.into(),
         mode,
     };
-    vec![
+    let mut mounts = vec![
         Mount::Proc {
             target: "/proc".into(),
         },
@@ -185,7 +185,12 @@ fn system(inputs: &Inputs<'_>) -> Vec<Mount> {
         directory("/run/lock".to_owned(), 0o1777),
         directory("/run/user".to_owned(), 0o755),
         directory(format!("/run/user/{}", inputs.uid()), 0o700),
-    ]
+    ];
+    if inputs.strict {
+        // The policy allows writing there, which Landlock can only of what exists; a minimal root has none.
+        mounts.push(directory("/var/tmp".to_owned(), 0o1777));
+    }
+    mounts
 }
 
 fn file(target: &str, content: String) -> Mount {

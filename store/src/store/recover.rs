@@ -107,10 +107,11 @@ impl Store {
             if born(views.as_fd(), &name) < since {
                 continue;
             }
-            if self
-                .check_view(&id, &self.tree(&id)?, &mut inodes)?
-                .is_some()
-            {
+            let torn = match self.tree(&id) {
+                Ok(tree) => self.check_view(&id, &tree, &mut inodes)?.is_some(),
+                Err(_) => true,
+            };
+            if torn {
                 tracing::warn!(view = %id, "dropped a view that had not reached the disk");
                 self.discard_view(&id)?;
             }

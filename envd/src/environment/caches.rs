@@ -44,7 +44,7 @@ pub struct CacheError {
 pub fn of(root: &RootFacts, caches: &Path) -> Vec<Cache> {
     rules()
         .into_iter()
-        .filter(|(_, rule)| rule.tools.iter().any(|tool| root.has_program(tool)))
+        .filter(|(_, rule)| rule.tools.iter().any(|tool| root.has_tool(tool)))
         .map(|(name, rule)| Cache {
             directory: caches.join(name),
             below_home: rule.path,

@@ -146,6 +146,15 @@ impl RootFacts {
         self.program(name).is_some()
     }
 
+    /// Whether the archive's own directory of programs has this one. Packages put their tools nowhere else, and this is asked
+    /// for dozens of names on each run.
+    pub fn has_tool(&self, name: &str) -> bool {
+        let place = self.programs.iter().find(|(path, _)| *path == "usr/bin");
+        place.is_some_and(|(_, directory)| {
+            statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        })
+    }
+
     /// Where a program of this name would be found. Two dozen are asked for on each run, so this is one stat of a name in an
     /// open directory, whether or not what it links to is there.
     pub fn program(&self, name: &str) -> Option<PathBuf> {

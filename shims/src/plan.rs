@@ -243,7 +243,8 @@ pub enum Seccomp {
 /// What Landlock confines beyond the mount namespace. Terminals and other devices need `write` on `/dev`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Landlock {
-    /// Directories below which writing is allowed. Empty with `read` = `/`: a read-only world.
+    /// Directories below which writing is allowed. Empty with `read` = `/`: a read-only world. Both empty: files are not
+    /// confined.
     #[serde(with = "text")]
     pub write: Vec<PathBuf>,
     /// Directories below which reading and executing is allowed.
@@ -253,6 +254,13 @@ pub struct Landlock {
     pub scope_abstract_sockets: bool,
     /// Refuse signals to processes of the outside.
     pub scope_signals: bool,
+}
+
+impl Landlock {
+    /// Whether it says anything about files at all.
+    pub fn confines_files(&self) -> bool {
+        !(self.read.is_empty() && self.write.is_empty())
+    }
 }
 
 /// A resource of setrlimit(2).

@@ -41,7 +41,7 @@ pub struct CacheError {
 pub fn of(root: &RootFacts, caches: &Path) -> Vec<Cache> {
     rules()
         .into_iter()
-        .filter(|rule| rule.tools.iter().any(|tool| root.has_program(tool)))
+        .filter(|rule| rule.tools.iter().any(|tool| root.has_tool(tool)))
         .map(|rule| Cache {
             directory: caches.join(rule.name),
             below_home: rule.path.into(),

@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use envd_store::{Session, TreeId, TreePath};
+use envd_store::{Session, Tree, TreeId, TreePath};
 
 use self::{compose::Composed, configure::Configuration, packages::packages};
 use crate::{progress::Progress, provider::Artifact};
@@ -152,10 +152,13 @@ pub fn realise(
             progress,
         };
         let layers = configuration.layers()?;
-        for id in &layers.layers {
-            let layer = session.store().tree(id)?;
-            root = root.apply(&layer).map_err(RealiseError::Tree)?;
-        }
+        let trees_of_layers: Vec<Tree> = layers
+            .layers
+            .iter()
+            .map(|id| session.store().tree(id))
+            .collect::<Result<_, _>>()?;
+        let borrowed: Vec<&Tree> = trees_of_layers.iter().collect();
+        root = root.apply_all(&borrowed).map_err(RealiseError::Tree)?;
         trees.extend(&layers.layers);
         scratch = layers.scratch;
     }

@@ -280,3 +280,73 @@ pub enum Limit {
     /// RLIMIT_CORE, bytes.
     Core,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    fn plan() -> Plan {
+        let strange = PathBuf::from(OsString::from_vec(b"/home/me/\xff".to_vec()));
+        Plan {
+            root: Root::Overlay {
+                lowers: vec!["/store/views/x".into(), strange.clone()],
+                upper: Upper::Tmpfs {
+                    size: Some(1 << 30),
+                },
+            },
+            mounts: vec![
+                Mount::Proc {
+                    target: "/proc".into(),
+                },
+                Mount::Bind {
+                    source: strange.clone(),
+                    target: strange,
+                    read_only: false,
+                    optional: true,
+                },
+            ],
+            namespaces: Namespaces {
+                ipc: true,
+                uts: true,
+                net: false,
+                cgroup: true,
+            },
+            ids: Ids {
+                uid: 1000,
+                gid: 1000,
+                all: false,
+            },
+            hostname: "envd".to_owned(),
+            command: Command {
+                program: "sh".into(),
+                arguments: vec![OsString::from_vec(vec![0xfe])],
+                environment: BTreeMap::from([("A".to_owned(), OsString::from_vec(vec![0x80]))]),
+                directory: "/".into(),
+                umask: None,
+                new_session: true,
+            },
+            privileges: Privileges {
+                capabilities: vec!["chown".to_owned()],
+                seccomp: Seccomp::Strict,
+                landlock: Some(Landlock {
+                    write: vec!["/tmp".into()],
+                    read: vec!["/".into()],
+                    scope_abstract_sockets: true,
+                    scope_signals: true,
+                }),
+                record_ownership: false,
+            },
+            limits: BTreeMap::from([(Limit::Processes, 100)]),
+        }
+    }
+
+    #[test]
+    fn a_plan_prints_and_comes_back_even_with_names_that_are_no_text() {
+        let json = serde_json::to_string_pretty(&plan()).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan());
+        assert!(json.contains(r#""program": "sh""#), "{json}");
+        assert!(json.contains(r#""seccomp": "strict""#), "{json}");
+    }
+}

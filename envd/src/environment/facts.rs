@@ -15,15 +15,8 @@ use crate::settings::HostVariables;
 
 /// Bytes read of a file in the root at most.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
-/// Where programs are looked for. The last two are links to others wherever /usr is merged.
-const PROGRAM_DIRECTORIES: [&str; 6] = [
-    "usr/local/bin",
-    "usr/bin",
-    "usr/local/sbin",
-    "usr/sbin",
-    "bin",
-    "sbin",
-];
+/// Where programs that people start are looked for. /bin is a link to the second wherever /usr is merged.
+const PROGRAM_DIRECTORIES: [&str; 3] = ["usr/bin", "usr/local/bin", "bin"];
 
 /// The root of an environment, to ask what is in it. Every question is answered beneath it: a package's absolute symbolic
 /// link means the environment's own files, never the machine's.
@@ -202,7 +195,8 @@ impl RootFacts {
         let read = || -> io::Result<String> {
             let file =
                 fs::File::from(self.open(Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK)?);
-            let mut text = String::new();
+            let size = file.metadata()?.len().min(FILE_MAX);
+            let mut text = String::with_capacity(size as usize + 64);
             file.take(FILE_MAX).read_to_string(&mut text)?;
             Ok(text)
         };

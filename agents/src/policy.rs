@@ -46,8 +46,8 @@ impl Policy {
                 capabilities: kept.iter().map(|&name| name.to_owned()).collect(),
                 seccomp: Seccomp::Lenient,
                 landlock: Some(Landlock {
-                    write: vec!["/".into()],
-                    read: vec!["/".into()],
+                    write: Vec::new(),
+                    read: Vec::new(),
                     scope_abstract_sockets: true,
                     scope_signals: true,
                 }),

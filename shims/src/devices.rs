@@ -34,13 +34,7 @@ const LINKS: [(&str, &str); 6] = [
 /// empty files. A bind costs 20 µs, hence only those that programs cannot do without.
 pub(crate) fn mount(inside: &Inside, target: &Path, ipc: bool) -> Result<(), SetupError> {
     let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount_new(
-        inside,
-        "tmpfs",
-        target,
-        MountFlags::NOSUID,
-        "mode=0755,size=1m",
-    )?;
+    mount_new(inside, "tmpfs", target, MountFlags::NOSUID, "mode=0755")?;
     let part = |name: &str| target.join(name);
     let open = |flags| {
         inside
@@ -63,20 +57,15 @@ pub(crate) fn mount(inside: &Inside, target: &Path, ipc: bool) -> Result<(), Set
         rustix::fs::symlink(points_to, name)
             .map_err(|error| mount_error("a symbolic link", &part(name), error))?;
     }
-    let mut directories = vec![
-        (
-            "pts",
-            "devpts",
-            quiet,
-            "newinstance,ptmxmode=0666,mode=0620",
-        ),
-        (
-            "shm",
-            "tmpfs",
-            MountFlags::NOSUID | MountFlags::NODEV,
-            "mode=1777",
-        ),
-    ];
+    // Not a tmpfs of its own: this is one already.
+    let shared = Mode::from_raw_mode(0o1777);
+    rustix::fs::mkdir("shm", shared).map_err(|error| mount_error("tmpfs", &part("shm"), error))?;
+    let mut directories = vec![(
+        "pts",
+        "devpts",
+        quiet,
+        "newinstance,ptmxmode=0666,mode=0620",
+    )];
     if ipc {
         directories.push(("mqueue", "mqueue", quiet | MountFlags::NODEV, ""));
     }

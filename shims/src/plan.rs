@@ -243,7 +243,8 @@ pub enum Seccomp {
 /// What Landlock confines beyond the mount namespace. Terminals and other devices need `write` on `/dev`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Landlock {
-    /// Directories below which writing is allowed. Empty with `read` = `/`: a read-only world.
+    /// Directories below which writing is allowed. Empty with `read` = `/`: a read-only world. Both empty: files are not
+    /// confined.
     #[serde(with = "text")]
     pub write: Vec<PathBuf>,
     /// Directories below which reading and executing is allowed.
@@ -253,6 +254,13 @@ pub struct Landlock {
     pub scope_abstract_sockets: bool,
     /// Refuse signals to processes of the outside.
     pub scope_signals: bool,
+}
+
+impl Landlock {
+    /// Whether it says anything about files at all.
+    pub fn confines_files(&self) -> bool {
+        !(self.read.is_empty() && self.write.is_empty())
+    }
 }
 
 /// A resource of setrlimit(2).
@@ -271,4 +279,74 @@ pub enum Limit {
     CpuSeconds,
     /// RLIMIT_CORE, bytes.
     Core,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    fn plan() -> Plan {
+        let strange = PathBuf::from(OsString::from_vec(b"/home/me/\xff".to_vec()));
+        Plan {
+            root: Root::Overlay {
+                lowers: vec!["/store/views/x".into(), strange.clone()],
+                upper: Upper::Tmpfs {
+                    size: Some(1 << 30),
+                },
+            },
+            mounts: vec![
+                Mount::Proc {
+                    target: "/proc".into(),
+                },
+                Mount::Bind {
+                    source: strange.clone(),
+                    target: strange,
+                    read_only: false,
+                    optional: true,
+                },
+            ],
+            namespaces: Namespaces {
+                ipc: true,
+                uts: true,
+                net: false,
+                cgroup: true,
+            },
+            ids: Ids {
+                uid: 1000,
+                gid: 1000,
+                all: false,
+            },
+            hostname: "envd".to_owned(),
+            command: Command {
+                program: "sh".into(),
+                arguments: vec![OsString::from_vec(vec![0xfe])],
+                environment: BTreeMap::from([("A".to_owned(), OsString::from_vec(vec![0x80]))]),
+                directory: "/".into(),
+                umask: None,
+                new_session: true,
+            },
+            privileges: Privileges {
+                capabilities: vec!["chown".to_owned()],
+                seccomp: Seccomp::Strict,
+                landlock: Some(Landlock {
+                    write: vec!["/tmp".into()],
+                    read: vec!["/".into()],
+                    scope_abstract_sockets: true,
+                    scope_signals: true,
+                }),
+                record_ownership: false,
+            },
+            limits: BTreeMap::from([(Limit::Processes, 100)]),
+        }
+    }
+
+    #[test]
+    fn a_plan_prints_and_comes_back_even_with_names_that_are_no_text() {
+        let json = serde_json::to_string_pretty(&plan()).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan());
+        assert!(json.contains(r#""program": "sh""#), "{json}");
+        assert!(json.contains(r#""seccomp": "strict""#), "{json}");
+    }
 }

@@ -78,6 +78,8 @@ fn start(
     // Should the launching process be gone already, the closed connection says so to the loop below.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(protect("PR_SET_PDEATHSIG"))?;
+    // What `ps` shows; the command line remains that of the launching process.
+    rustix::thread::set_name(c"envd-init").map_err(protect("PR_SET_NAME"))?;
     let umask = rustix::process::umask(Mode::empty());
 
     if prepared.maps_from_outside {

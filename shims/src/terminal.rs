@@ -19,7 +19,8 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// The terminal, if standard input is one and it is the caller's to give.
     pub(crate) fn held() -> Option<Self> {
-        let group = rustix::process::getpgrp();
+        // 0 in a PID namespace that the group was not made in: then there is nothing to take the terminal back to.
+        let group = Pid::from_raw(nix::unistd::getpgrp().as_raw())?;
         let holder = rustix::termios::tcgetpgrp(std::io::stdin()).ok()?;
         (holder == group).then_some(Terminal {
             group,

@@ -529,6 +529,15 @@ fn a_power_cut_costs_only_what_was_not_written() {
     assert_eq!(markers.len(), 1, "{markers:?}");
     let object = store.object_path(&Digest::of(b"torn"), 0o644);
     fs::write(&object, "").unwrap();
+    let session = store.session().unwrap();
+    let (_, unlinked) = add_files(&session, &[("a", b"whole", 0o644), ("c", b"whole", 0o644)]);
+    fs::remove_file(session.view(&unlinked).unwrap().join("c")).unwrap();
+    drop(session);
+    fs::remove_file(&markers[0]).unwrap();
+    let markers: Vec<_> = fs::read_dir(store.path("unsynced"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     // In this boot, nothing has happened.
     Store::open(&store.path("")).unwrap();
     assert!(object.exists());
@@ -540,6 +549,7 @@ fn a_power_cut_costs_only_what_was_not_written() {
     let store = Store::open(&store.path("")).unwrap();
     assert!(!object.exists() && !store.has_tree(&torn) && store.view_path(&torn).is_none());
     assert!(store.has_tree(&whole) && store.view_path(&whole).is_some());
+    assert!(store.has_tree(&unlinked) && store.view_path(&unlinked).is_none());
     assert!(!store.path("unsynced").exists());
     assert_sound(&store);
     // Flushed means settled.

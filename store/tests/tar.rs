@@ -480,6 +480,8 @@ fn a_projected_archive_is_canonical_and_complete() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
+
     /// Whatever a mirror sends, the answer is a tree or an error.
     #[test]
     fn damaged_archives_never_panic(changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6)) {

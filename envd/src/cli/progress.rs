@@ -197,7 +197,7 @@ fn name(phase: Phase) -> &'static str {
 fn unit(phase: Phase) -> &'static str {
     match phase {
         Phase::View => "files",
-        Phase::Finish => "steps",
+        Phase::Finish => "commands",
         _ => "packages",
     }
 }

@@ -78,10 +78,11 @@ impl Source {
             path: path.to_owned(),
             source,
         };
-        let mut bytes = Vec::new();
-        fs::File::open(path)
-            .map_err(read)?
-            .take(SIZE_MAX + 1)
+        let file = fs::File::open(path).map_err(read)?;
+        // Room for the whole, and for seeing its end: else it is read in steps of 32 bytes.
+        let size = file.metadata().map_err(read)?.len().min(SIZE_MAX);
+        let mut bytes = Vec::with_capacity(size as usize + 64);
+        file.take(SIZE_MAX + 1)
             .read_to_end(&mut bytes)
             .map_err(read)?;
         if bytes.len() as u64 > SIZE_MAX {

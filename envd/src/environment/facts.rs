@@ -15,7 +15,7 @@ use crate::settings::HostVariables;
 
 /// Bytes read of a file in the root at most.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
-/// Where programs are looked for. The last two are links to others wherever /usr is merged.
+/// Where programs are looked for, as PATH inside has it. The last two are links to others wherever /usr is merged.
 const PROGRAM_DIRECTORIES: [&str; 6] = [
     "usr/local/bin",
     "usr/bin",
@@ -141,13 +141,16 @@ impl RootFacts {
         self.open(path.as_ref(), OFlags::PATH).is_ok()
     }
 
-    /// Whether a program of this name would be found.
-    pub fn has_program(&self, name: &str) -> bool {
-        self.program(name).is_some()
+    /// Whether the archive's own directory of programs has this one. Packages put their tools nowhere else, and this is asked
+    /// for dozens of names on each run.
+    pub fn has_tool(&self, name: &str) -> bool {
+        let place = self.programs.iter().find(|(path, _)| *path == "usr/bin");
+        place.is_some_and(|(_, directory)| {
+            statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        })
     }
 
-    /// Where a program of this name would be found. Two dozen are asked for on each run, so this is one stat of a name in an
-    /// open directory, whether or not what it links to is there.
+    /// Where a program of this name would be found, whether or not what it links to is there.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         if name.is_empty() || name.contains('/') {
             return None;
@@ -193,7 +196,8 @@ impl RootFacts {
         let read = || -> io::Result<String> {
             let file =
                 fs::File::from(self.open(Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK)?);
-            let mut text = String::new();
+            let size = file.metadata()?.len().min(FILE_MAX);
+            let mut text = String::with_capacity(size as usize + 64);
             file.take(FILE_MAX).read_to_string(&mut text)?;
             Ok(text)
         };

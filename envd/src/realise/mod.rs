@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use envd_store::{Session, TreeId, TreePath};
+use envd_store::{Session, Tree, TreeId, TreePath};
 
 use self::{compose::Composed, configure::Configuration, packages::packages};
 use crate::{progress::Progress, provider::Artifact};
@@ -140,25 +140,21 @@ pub fn realise(
 
     let stage = Instant::now();
     let mut trees: Vec<TreeId> = packages.iter().map(|package| package.id).collect();
-    let mut root = composed.tree.clone();
-    let mut scratch = None;
-    if composed.has_scripts {
-        require_shell(&composed, &packages)?;
-        let configuration = Configuration {
-            session,
-            program,
-            packages: &packages,
-            composed: &composed,
-            progress,
-        };
-        let layers = configuration.layers()?;
-        for id in &layers.layers {
-            let layer = session.store().tree(id)?;
-            root = root.apply(&layer).map_err(RealiseError::Tree)?;
-        }
-        trees.extend(&layers.layers);
-        scratch = layers.scratch;
-    }
+    let Configured {
+        root,
+        layers,
+        scratch,
+    } = std::thread::scope(|scope| {
+        // What was unpacked goes to the disk beside what follows. Failing that, the store looks at it again after a power cut.
+        scope.spawn(|| {
+            session
+                .sync()
+                .inspect_err(|error| tracing::warn!("{error}"))
+                .ok()
+        });
+        configured(session, &packages, &composed, program, progress)
+    })?;
+    trees.extend(layers);
     let id = session.add_tree(&root)?;
     trees.push(id);
     tracing::debug!(elapsed = ?stage.elapsed(), "configured");
@@ -173,6 +169,52 @@ pub fn realise(
         root: id,
         view,
         trees,
+    })
+}
+
+/// The root as it is entered.
+struct Configured {
+    root: Tree,
+    layers: Vec<TreeId>,
+    /// A private view and what it shows, where one was made on the way.
+    scratch: Option<(PathBuf, Tree)>,
+}
+
+fn configured(
+    session: &Session,
+    packages: &[compose::Package],
+    composed: &Composed,
+    program: &Path,
+    progress: &dyn Progress,
+) -> Result<Configured, RealiseError> {
+    if !composed.has_scripts {
+        return Ok(Configured {
+            root: composed.tree.clone(),
+            layers: Vec::new(),
+            scratch: None,
+        });
+    }
+    require_shell(composed, packages)?;
+    let configuration = Configuration {
+        session,
+        program,
+        packages,
+        composed,
+        progress,
+    };
+    let configure::Layers { layers, scratch } = configuration.layers()?;
+    let loaded: Vec<Tree> = layers
+        .iter()
+        .map(|id| session.store().tree(id))
+        .collect::<Result<_, _>>()?;
+    let root = composed
+        .tree
+        .apply_all(&loaded.iter().collect::<Vec<_>>())
+        .map_err(RealiseError::Tree)?;
+    Ok(Configured {
+        root,
+        layers,
+        scratch,
     })
 }
 

@@ -37,7 +37,7 @@ impl Domain {
     fn for_version(plan: &Landlock, version: i32) -> (Option<Self>, Vec<Downgrade>) {
         let mut missing: Vec<&str> = ADDED
             .iter()
-            .filter(|(since, _)| version < *since)
+            .filter(|(since, _)| plan.confines_files() && version < *since)
             .map(|(_, what)| *what)
             .collect();
         if version < SCOPES {
@@ -51,7 +51,9 @@ impl Domain {
                 unenforced: what.to_owned(),
             })
             .collect();
-        let domain = (version > 0).then(|| Domain {
+        // A domain that confines no files costs nothing at each opening and leaves mount(2) to what is inside.
+        let needed = if plan.confines_files() { 1 } else { SCOPES };
+        let domain = (version >= needed).then(|| Domain {
             plan: plan.clone(),
             version,
         });
@@ -63,10 +65,12 @@ impl Domain {
         let abi = ABI::from(self.version);
         let all = AccessFs::from_all(abi);
         let failed = |what: String| SetupError::Landlock { what };
-        let mut ruleset = Ruleset::default()
-            .set_compatibility(CompatLevel::HardRequirement)
-            .handle_access(all)
-            .map_err(|error| failed(error.to_string()))?;
+        let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+        if self.plan.confines_files() {
+            ruleset = ruleset
+                .handle_access(all)
+                .map_err(|error| failed(error.to_string()))?;
+        }
         if self.version >= SCOPES {
             let scopes = [
                 (self.plan.scope_abstract_sockets, Scope::AbstractUnixSocket),

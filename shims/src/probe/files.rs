@@ -143,11 +143,18 @@ pub(super) fn subordinate_ids() -> Mechanism {
     }
 }
 
-/// Whether a tool is in one of the usual places with privileges of its own, by mode or by attribute.
+/// Whether a tool is to be found with privileges of its own, by mode or by attribute: on the caller's PATH, or in one of the
+/// usual places.
 fn privileged_tool(name: &str) -> bool {
-    ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"]
-        .iter()
-        .map(|directory| Path::new(directory).join(name))
+    let usual = ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"];
+    which::which_all(name)
+        .into_iter()
+        .flatten()
+        .chain(
+            usual
+                .iter()
+                .map(|directory| Path::new(directory).join(name)),
+        )
         .any(|tool| {
             let mut value = [0; 64];
             fs::metadata(&tool).is_ok_and(|found| found.mode() & libc::S_ISUID != 0)

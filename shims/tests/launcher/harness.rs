@@ -104,6 +104,11 @@ impl Place {
         for link in ["bin", "sbin", "lib", "lib64"] {
             symlink(format!("usr/{link}"), place.path(&format!("root/{link}"))).unwrap();
         }
+        // Where an ordinary user can reach it.
+        let reachable = place.path("launch");
+        if fs::hard_link(launcher(), &reachable).is_err() {
+            fs::copy(launcher(), &reachable).unwrap();
+        }
         place.file("root/etc/passwd", "me:x:1000:1000::/:/bin/sh\n");
         place
     }
@@ -198,7 +203,7 @@ impl Place {
         let json = serde_json::to_string(plan).unwrap();
         let file = self.path(&format!("plan-{}.json", unique()));
         fs::write(&file, json).unwrap();
-        let mut command = Command::new(launcher());
+        let mut command = Command::new(self.path("launch"));
         command.arg(file).env("ENVD_TEST_SECRET", "of the caller");
         self.impersonate(&mut command);
         command
@@ -214,6 +219,14 @@ impl Place {
     /// Launches a plan and waits.
     pub fn run(&self, plan: &Plan) -> Outcome {
         finish(self.launcher(plan))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // An overlay leaves a directory without any permission in its work directory.
+        let work = self.path("work/work");
+        let _ = fs::set_permissions(work, fs::Permissions::from_mode(0o700));
     }
 }
 
@@ -275,12 +288,10 @@ pub fn unique() -> String {
     format!("{}-{count}", std::process::id())
 }
 
-/// The example program, where an ordinary user can reach it.
+/// The example program.
 fn launcher() -> &'static Path {
     static LAUNCHER: OnceLock<PathBuf> = OnceLock::new();
     LAUNCHER.get_or_init(|| {
-        let tests = std::env::current_exe().unwrap();
-        let built = tests.ancestors().nth(2).unwrap().join("examples/launch");
         // Running one test target alone builds no examples, and may find an old one.
         if let Some(cargo) = std::env::var_os("CARGO") {
             let mut build = Command::new(cargo);
@@ -294,9 +305,7 @@ fn launcher() -> &'static Path {
             ];
             assert!(build.args(launch).status().unwrap().success());
         }
-        let reachable = std::env::temp_dir().join(format!("envd-shims-launch-{}", unique()));
-        fs::copy(&built, &reachable).unwrap();
-        fs::set_permissions(&reachable, fs::Permissions::from_mode(0o755)).unwrap();
-        reachable
+        let tests = std::env::current_exe().unwrap();
+        tests.ancestors().nth(2).unwrap().join("examples/launch")
     })
 }

@@ -178,7 +178,7 @@ fn deep_and_parallel_trees_of_processes_are_served() {
 #[test]
 fn a_caller_that_dies_in_the_middle_is_no_obstacle() {
     let notes = notes(
-        "cd /etc; for i in $(seq 30); do (while :; do chown 1:1 passwd; done) & p=$!; sleep 0.00$i; kill -9 $p; done
+        "cd /etc; for i in $(seq 30); do perl -e 'chown(1, 1, \"passwd\") while 1' & p=$!; sleep 0.00$i; kill -9 $p; done
         wait; chown 2:2 passwd",
     );
     assert_eq!(notes, "/etc/passwd 100644 Some(2) Some(2) None None");
@@ -221,5 +221,31 @@ fn exit_codes_and_missing_programs_are_told() {
         let outcome = finish(command);
         assert_eq!(outcome.code(), 125);
         assert!(outcome.errors.contains("/missing"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn notes_fit_an_upper_directory_too() {
+    for caller in callers() {
+        let place = Place::new(caller);
+        let script = "set -e; cd /etc; chown 1:2 passwd; echo > new; chown 3:4 new; rm new; echo > other; chown 5 other
+            mkdir box; chown 6 box; mv box moved";
+        let mut plan = recording(&place, script);
+        let (upper, work) = (place.directory("upper"), place.directory("work"));
+        plan.root = envd_shims::plan::Root::Overlay {
+            lowers: vec![place.path("root")],
+            upper: envd_shims::plan::Upper::Directory {
+                upper: upper.clone(),
+                work,
+            },
+        };
+        let mut command = place.launcher(&plan);
+        command.arg("record");
+        assert_eq!(
+            finish(command).success(),
+            "/etc/moved 40755 Some(6) None None None\n/etc/other 100644 Some(5) None None None\n\
+             /etc/passwd 100644 Some(1) Some(2) None None\n4 calls, 0 notes of other inodes\n"
+        );
+        assert!(upper.join("etc/passwd").is_file(), "copied up");
     }
 }

@@ -1,7 +1,7 @@
 //! After a power cut: what was written shortly before is looked at again, and dropped when it did not reach the disk.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     ffi::CStr,
     os::fd::{AsFd, BorrowedFd},
 };
@@ -82,6 +82,7 @@ impl Store {
                 "dropped what had not reached the disk"
             );
         }
+        self.drop_torn_views(since)?;
         let fetch = self.directory(c"fetch")?;
         for (name, _) in directory::list(&fetch).context("list", || self.path("fetch"))? {
             if born(fetch.as_fd(), &name) >= since
@@ -90,6 +91,29 @@ impl Store {
                 directory::remove(&fetch, &name).context("remove", || {
                     self.path("fetch").join(name.to_string_lossy().as_ref())
                 })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops new views that are not what their manifest says: a file system without a journal keeps no order among links and renames.
+    fn drop_torn_views(&self, since: i64) -> Result<()> {
+        let views = self.directory(c"views")?;
+        let mut inodes = HashMap::new();
+        for (name, _) in directory::list(&views).context("list", || self.path("views"))? {
+            let Some(id) = gc::tree_id(&name) else {
+                continue;
+            };
+            if born(views.as_fd(), &name) < since {
+                continue;
+            }
+            let torn = match self.tree(&id) {
+                Ok(tree) => self.check_view(&id, &tree, &mut inodes)?.is_some(),
+                Err(_) => true,
+            };
+            if torn {
+                tracing::warn!(view = %id, "dropped a view that had not reached the disk");
+                self.discard_view(&id)?;
             }
         }
         Ok(())

@@ -228,7 +228,7 @@ impl Store {
     }
 
     /// The first difference between a view and its tree.
-    fn check_view(
+    pub(super) fn check_view(
         &self,
         id: &TreeId,
         tree: &Tree,

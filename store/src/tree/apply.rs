@@ -10,30 +10,42 @@ impl Tree {
     /// something else than a directory in the place of a directory, what was below goes too. A hard link whose file goes keeps the
     /// content.
     pub fn apply(&self, layer: &Tree) -> Result<Tree, TreeError> {
-        if self.layer || !layer.layer {
+        self.apply_all(&[layer])
+    }
+
+    /// This tree with several layers on top, lowest first: as if each were applied after the other, for the price of one.
+    pub fn apply_all(&self, layers: &[&Tree]) -> Result<Tree, TreeError> {
+        if self.layer || layers.iter().any(|layer| !layer.layer) {
             return Err(TreeError::NotLayer);
         }
-        let mut picked: BTreeMap<TreePath, (usize, Entry)> = BTreeMap::new();
-        let mut gone: Option<&TreePath> = None;
-        let mut changes = layer
+        let own = self
             .iter()
-            .filter(|(_, entry)| !entry.is_directory())
-            .peekable();
-        for (path, entry) in self {
-            while let Some((change, _)) = changes.next_if(|(change, _)| *change <= path) {
-                gone = Some(change);
+            .map(|(path, entry)| (path.clone(), (0, entry.clone())));
+        let mut picked: BTreeMap<TreePath, (usize, Entry)> = own.collect();
+        for (number, layer) in layers.iter().enumerate() {
+            for (path, _) in layer.iter().filter(|(_, entry)| !entry.is_directory()) {
+                let below = picked.range(path..).map(|(below, _)| below);
+                let gone: Vec<TreePath> = below
+                    .take_while(|below| below.starts_with(path))
+                    .cloned()
+                    .collect();
+                for path in gone {
+                    picked.remove(&path);
+                }
             }
-            if !gone.is_some_and(|gone| path.starts_with(gone)) {
-                picked.insert(path.clone(), (0, entry.clone()));
-            }
-        }
-        for (path, entry) in layer {
-            if entry.node != Node::Whiteout {
-                picked.insert(path.clone(), (1, entry.clone()));
+            for (path, entry) in layer
+                .iter()
+                .filter(|(_, entry)| entry.node != Node::Whiteout)
+            {
+                picked.insert(path.clone(), (number + 1, entry.clone()));
             }
         }
         let entries = links::regroup(picked, |origin, file| {
-            let tree = if origin == 0 { self } else { layer };
+            let tree = if origin == 0 {
+                self
+            } else {
+                layers[origin - 1]
+            };
             tree.get(file).map(|entry| entry.node.clone())
         });
         match builder::check_parents(&entries)?.into_iter().next() {
@@ -113,6 +125,23 @@ mod tests {
             base.apply(&layer(&["e/", "e/x=1"])).unwrap(),
             tree(&["d/a=1", "d/b/c=2", "d!=3", "e/x=1"])
         );
+    }
+
+    #[test]
+    fn several_layers_are_as_one_after_the_other() {
+        let base = tree(&["d/a=1", "d/b/c=2", "e=4", "f=5", "g&f"]);
+        let layers = [
+            layer(&["-d", "-e", "f=6"]),
+            layer(&["d/", "d/n=7", "e/", "e/x=8"]),
+            layer(&["e=9", "-g"]),
+        ];
+        let mut one_by_one = base.clone();
+        for layer in &layers {
+            one_by_one = one_by_one.apply(layer).unwrap();
+        }
+        let at_once = base.apply_all(&layers.iter().collect::<Vec<_>>()).unwrap();
+        assert_eq!(at_once, one_by_one);
+        assert_eq!(at_once, tree(&["d/n=7", "e=9", "f=6"]));
     }
 
     #[test]

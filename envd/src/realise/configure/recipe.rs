@@ -14,6 +14,8 @@ pub const VERSION: u32 = 1;
 
 /// The moment that everything configured is said to have happened at: 2025-01-01T00:00:00Z, in seconds.
 pub const CLOCK: u64 = 1_735_689_600;
+/// The same moment as RFC 3339 text.
+pub const CLOCK_TEXT: &str = "2025-01-01T00:00:00Z";
 
 /// Where the step's own files are, inside; a tmpfs that is never captured.
 pub const WORKPLACE: &str = "/run/envd";

@@ -11,7 +11,7 @@ use std::{
 };
 
 use envd_shims::{Exit, Plan, plan};
-use envd_store::{Store, TreeId, ingest};
+use envd_store::{Store, Tree, TreeId, TreePath, ingest};
 use serde::{Deserialize, Serialize};
 
 use super::recipe;
@@ -175,10 +175,13 @@ pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::open(&job.store)?;
     let session = store.session()?;
     let (base, layers) = job.below.split_first().ok_or("the job names no tree")?;
-    let mut below = store.tree(base)?;
-    for layer in layers {
-        below = below.apply(&store.tree(layer)?)?;
-    }
+    let layers: Vec<Tree> = layers
+        .iter()
+        .map(|id| store.tree(id))
+        .collect::<Result<_, _>>()?;
+    let below = store
+        .tree(base)?
+        .apply_all(&layers.iter().collect::<Vec<_>>())?;
     let upper = job.directory.join("upper");
     let plan = plan(&job);
     let mut layer = None;
@@ -214,6 +217,11 @@ fn ownership(notes: &[envd_shims::recorder::OwnershipNote]) -> ingest::Ownership
             capability: note.capability.clone(),
             device,
         };
+        // Equal contents share an inode in views, so the path goes first.
+        let path = note.path.as_os_str().as_encoded_bytes();
+        if let Ok(path) = TreePath::new(path.strip_prefix(b"/").unwrap_or(path)) {
+            ownership.by_path.insert(path, owner.clone());
+        }
         ownership.by_inode.insert((note.device, note.inode), owner);
     }
     ownership

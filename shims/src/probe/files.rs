@@ -15,7 +15,7 @@ const COMPLETE_LANDLOCK: i32 = 6;
 pub(super) fn seccomp() -> Mechanism {
     let works = sys::filter_action_available(libc::SECCOMP_RET_ERRNO);
     Mechanism {
-        name: "system call filters",
+        name: "seccomp",
         state: if works { State::Ok } else { State::Missing },
         detail: if works { "works" } else { "not available" }.to_owned(),
         purpose: "refusing terminal injection, keyrings and, for agents, more",
@@ -26,7 +26,7 @@ pub(super) fn seccomp() -> Mechanism {
 pub(super) fn notifications() -> Mechanism {
     let works = sys::filter_action_available(libc::SECCOMP_RET_USER_NOTIF);
     Mechanism {
-        name: "system call notifications",
+        name: "seccomp-notify",
         state: if works { State::Ok } else { State::Missing },
         detail: if works { "works" } else { "not available" }.to_owned(),
         purpose: "configuring packages: noting the owners of files",
@@ -52,7 +52,7 @@ pub(super) fn landlock() -> Mechanism {
         version => (State::Ok, format!("version {version}"), None),
     };
     Mechanism {
-        name: "Landlock",
+        name: "landlock",
         state,
         detail,
         purpose: "a second wall around agents",
@@ -92,7 +92,7 @@ pub(super) fn control_groups() -> Mechanism {
         }
     };
     Mechanism {
-        name: "control group delegation",
+        name: "cgroups",
         state,
         detail,
         purpose: "limits on the memory and processes of a whole environment; resource limits of each process otherwise",
@@ -135,7 +135,7 @@ pub(super) fn subordinate_ids() -> Mechanism {
         (State::Ok, "newuidmap and a range".to_owned(), None)
     };
     Mechanism {
-        name: "subordinate ids",
+        name: "subordinate-ids",
         state,
         detail,
         purpose: "showing files of other users as theirs; as nobody's otherwise",

@@ -46,7 +46,7 @@ pub enum RealiseError {
         version: String,
         /// Why.
         #[source]
-        source: crate::provider::debian::deb::DebError,
+        source: Box<crate::provider::debian::deb::DebError>,
     },
     /// A package is not what the lock says.
     #[error(

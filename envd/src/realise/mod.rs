@@ -144,16 +144,7 @@ pub fn realise(
         root,
         layers,
         scratch,
-    } = std::thread::scope(|scope| {
-        // What was unpacked goes to the disk beside what follows. Failing that, the store looks at it again after a power cut.
-        scope.spawn(|| {
-            session
-                .sync()
-                .inspect_err(|error| tracing::warn!("{error}"))
-                .ok()
-        });
-        configured(session, &packages, &composed, program, progress)
-    })?;
+    } = configured(session, &packages, &composed, program, progress)?;
     trees.extend(layers);
     let id = session.add_tree(&root)?;
     trees.push(id);

@@ -46,7 +46,7 @@ pub enum RealiseError {
         version: String,
         /// Why.
         #[source]
-        source: crate::provider::debian::deb::DebError,
+        source: Box<crate::provider::debian::deb::DebError>,
     },
     /// A package is not what the lock says.
     #[error(
@@ -144,16 +144,7 @@ pub fn realise(
         root,
         layers,
         scratch,
-    } = std::thread::scope(|scope| {
-        // What was unpacked goes to the disk beside what follows. Failing that, the store looks at it again after a power cut.
-        scope.spawn(|| {
-            session
-                .sync()
-                .inspect_err(|error| tracing::warn!("{error}"))
-                .ok()
-        });
-        configured(session, &packages, &composed, program, progress)
-    })?;
+    } = configured(session, &packages, &composed, program, progress)?;
     trees.extend(layers);
     let id = session.add_tree(&root)?;
     trees.push(id);

@@ -124,10 +124,10 @@ fn fetch_and_unpack(
 }
 
 fn unpack(session: &Session, artifact: &Artifact, path: &Path) -> Result<(), RealiseError> {
-    let refused = |source| RealiseError::Unpack {
+    let refused = |source: deb::DebError| RealiseError::Unpack {
         name: artifact.name.clone(),
         version: artifact.version.clone(),
-        source,
+        source: Box::new(source),
     };
     // The file was checked when it came; whatever happened to it since is found here, at a thousandth of the cost of what follows.
     let found = std::fs::File::open(path).and_then(|mut file| Digest::of_reader(&mut file));

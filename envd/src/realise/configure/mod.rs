@@ -187,6 +187,7 @@ impl Run<'_> {
             stand_ins.push((stub, Path::new("/").join(path)));
         }
         let job = Job {
+            parent: own_id(),
             store: self.session().store().path(""),
             lowers: vec![self.view(tree.clone())?],
             below: vec![self.base_id],
@@ -250,6 +251,7 @@ impl Run<'_> {
                 && let Some((number, key, command)) = waiting.next()
             {
                 let job = Job {
+                    parent: own_id(),
                     store: self.session().store().path(""),
                     lowers: lowers.clone(),
                     below: [Some(self.base_id), self.base_layer]
@@ -377,6 +379,11 @@ impl Run<'_> {
             &super::compose::read(store, &tree, "calls")?.unwrap_or_default(),
         ))
     }
+}
+
+/// This process, as its children know it.
+fn own_id() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 /// Reads what the stand-ins noted. The same call twice is one call.

@@ -19,6 +19,8 @@ use super::recipe;
 /// What to do, as the child reads it.
 #[derive(Serialize, Deserialize, Debug)]
 pub struct Job {
+    /// The process that wants it done.
+    pub parent: i32,
     /// The store's directory.
     pub store: PathBuf,
     /// Directories that make the root, topmost first.
@@ -172,6 +174,12 @@ fn failure(log: &str) -> StepError {
 /// The child's side: does the job and writes the layer's identity beside it.
 pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let job: Job = serde_json::from_slice(&fs::read(job_file)?)?;
+    // Whatever ends the command that started this ends this, and so the sandbox below it.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
+    if parent != Some(job.parent) {
+        return Err("the command that wanted this has ended".into());
+    }
     let store = Store::open(&job.store)?;
     let session = store.session()?;
     let (base, layers) = job.below.split_first().ok_or("the job names no tree")?;
@@ -291,7 +299,7 @@ fn plan(job: &Job) -> Plan {
         privileges: plan::Privileges {
             // Root of its own user namespace over its own mounts: what dpkg and its scripts are used to.
             capabilities: ALL.iter().map(|&name| name.to_owned()).collect(),
-            seccomp: plan::Seccomp::Off,
+            seccomp: plan::Seccomp::Lenient,
             landlock: None,
             record_ownership: true,
         },

@@ -5,10 +5,12 @@ use envd_shims::{Downgrade, Exit, Plan, plan::Seccomp, probe};
 use crate::cli::{Failure, Kind, doctor};
 
 /// What nothing runs without.
-const NEEDED: [&str; 4] = [
+const NEEDED: [&str; 6] = [
     "user-namespaces",
     "mount-namespaces",
     "pid-namespaces",
+    "ipc-namespaces",
+    "uts-namespaces",
     "overlay",
 ];
 

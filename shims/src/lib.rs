@@ -19,6 +19,7 @@ mod launch;
 mod mounts;
 mod network;
 pub mod plan;
+mod plant;
 mod privileges;
 pub mod probe;
 pub mod recorder;

@@ -18,7 +18,8 @@ use rustix::{
 
 use crate::{
     error::SetupError,
-    plan::{Root, Upper},
+    plan::{Mount, Root, Upper},
+    plant::plant,
     sys,
     target::Inside,
 };
@@ -120,7 +121,10 @@ impl Sources {
 /// The tmpfs that holds the upper layers made for this environment, if any is needed.
 pub(crate) struct Stage {
     directory: OwnedFd,
-    overlays: u32,
+    /// What it may hold is for the root alone.
+    limited: bool,
+    /// Directories made.
+    count: u32,
 }
 
 impl Stage {
@@ -142,23 +146,37 @@ impl Stage {
             open_directory(Path::new(STAGE)).map_err(|source| staging("/tmp", source))?;
         Ok(Stage {
             directory,
-            overlays: 0,
+            limited: size.is_some(),
+            count: 0,
         })
     }
 
     /// Makes a pair of upper and work directories. `mode` is what the overlay's root will have.
     pub(crate) fn pair(&mut self, mode: Mode) -> Result<(OwnedFd, OwnedFd), Errno> {
-        let number = self.overlays;
-        self.overlays += 1;
-        let directory = |name: String, mode| {
+        let mut open = |name, mode| {
+            let name = self.directory(name, mode)?;
             let flags = OFlags::PATH | OFlags::CLOEXEC;
-            rustix::fs::mkdirat(&self.directory, &*name, mode)?;
             rustix::fs::openat(&self.directory, &*name, flags, Mode::empty())
         };
-        Ok((
-            directory(format!("upper{number}"), mode)?,
-            directory(format!("work{number}"), Mode::RWXU)?,
-        ))
+        Ok((open("upper", mode)?, open("work", Mode::RWXU)?))
+    }
+
+    /// A new directory of it as a mount of its own, with its flags (nosuid, nodev). Costs less than a tmpfs more, most of
+    /// all at the end. `None` where the root's limit would become that of both.
+    pub(crate) fn tree(&mut self, mode: Mode) -> Result<Option<Tree>, Errno> {
+        if self.limited {
+            return Ok(None);
+        }
+        let name = self.directory("tree", mode)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        rustix::mount::open_tree(&self.directory, &*name, flags).map(Some)
+    }
+
+    fn directory(&mut self, name: &str, mode: Mode) -> Result<String, Errno> {
+        let name = format!("{name}{}", self.count);
+        self.count += 1;
+        rustix::fs::mkdirat(&self.directory, &*name, mode)?;
+        Ok(name)
     }
 }
 
@@ -193,12 +211,15 @@ pub(crate) fn mount_overlay(
     )
 }
 
-/// Mounts the root of the plan where the host's `/tmp` was and gives it, not yet entered.
+/// Mounts the root of the plan where the host's `/tmp` was and gives it, not yet entered; and which of `mounts` are done
+/// with already.
 pub(crate) fn assemble(
     root: &Root,
     sources: &Sources,
+    mounts: &[Mount],
     stage: &mut Option<Stage>,
-) -> Result<Inside, SetupError> {
+) -> Result<(Inside, Vec<bool>), SetupError> {
+    let mut planted = vec![false; mounts.len()];
     match (sources, root) {
         (Sources::Overlay { lowers, upper }, Root::Overlay { lowers: paths, .. }) => {
             let overlay = |source: Errno| SetupError::Overlay {
@@ -211,6 +232,9 @@ pub(crate) fn assemble(
                 (Some(pair), _) => (&pair.0, &pair.1),
                 (None, Some(stage)) => {
                     made = stage.pair(Mode::from_raw_mode(0o755)).map_err(overlay)?;
+                    if let [lower] = &lowers[..] {
+                        planted = plant(mounts, lower.as_fd(), made.0.as_fd());
+                    }
                     (&made.0, &made.1)
                 }
                 // A plan with neither has been given a stage.
@@ -232,7 +256,7 @@ pub(crate) fn assemble(
         _ => unreachable!("the sources were opened for this root"),
     }
     open_directory(Path::new(STAGE))
-        .map(Inside::new)
+        .map(|root| (Inside::new(root), planted))
         .map_err(|source| SetupError::Staging {
             what: "the new root".to_owned(),
             source: source.into(),

@@ -155,17 +155,11 @@ fn build(prepared: &Prepared<'_>) -> Result<Inside, SetupError> {
         (_, true) => Some(Stage::mount(None)?),
         _ => None,
     };
-    let inside = root::assemble(&plan.root, &sources, &mut stage)?;
+    let (inside, planted) = root::assemble(&plan.root, &sources, &plan.mounts, &mut stage)?;
     let caller_is_root = prepared.caller.uid == 0;
-    for (mount, source) in plan.mounts.iter().zip(&opened) {
-        mounts::apply(
-            mount,
-            source,
-            &inside,
-            &mut stage,
-            &plan.namespaces,
-            caller_is_root,
-        )?;
+    let sourced = plan.mounts.iter().zip(&opened);
+    for ((mount, source), _) in sourced.zip(planted).filter(|(_, planted)| !planted) {
+        mounts::apply(mount, source, &inside, &mut stage, caller_is_root)?;
     }
     root::enter(&inside)?;
     if plan.namespaces.uts && !plan.hostname.is_empty() {

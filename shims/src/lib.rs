@@ -40,13 +40,15 @@ pub use launch::launch;
 pub use plan::Plan;
 pub use recorder::{OwnershipNote, Recorded, run_recorded};
 pub use running::{Downgrade, Exit, Running};
+#[cfg(target_env = "gnu")]
+pub use sys::look_names_up_without_modules;
 
 /// Launches, relays signals and the terminal, waits, and gives how the command ended.
 ///
 /// A program that is not there or cannot be executed is an exit too (127 and 126, as in shells) and is said on standard
 /// error; everything else that prevents the launch is an error.
 pub fn run(plan: &Plan) -> Result<Exit, LaunchError> {
-    match launch(plan).and_then(Running::wait) {
+    match launch::launch_unheard(plan).and_then(Running::wait) {
         Err(error) => match (error.exec_code(), std::error::Error::source(&error)) {
             (Some(code), Some(source)) => {
                 eprintln!("envd: {source}");

@@ -217,21 +217,22 @@ fn procfs(inside: &Inside, target: &Path, caller_is_root: bool) -> Result<(), Se
     if !caller_is_root {
         return Ok(());
     }
+    let proc = inside
+        .open(target, OFlags::PATH)
+        .map_err(|error| mount_error("proc", target, error))?;
     for name in PROTECTED_PROC {
-        let part = target.join(name);
         let failed = |error: crate::Errno| SetupError::Mount {
             what: "a read-only copy of it".to_owned(),
-            target: part.clone(),
+            target: target.join(name),
             source: error,
         };
-        let place = match inside.open(&part, OFlags::PATH) {
+        let tree = match root::copy_part(&proc, name) {
             Err(Errno::NOENT) => continue,
             other => other.map_err(|error| failed(error.into()))?,
         };
-        let tree = root::copy_opened(&place).map_err(|error| failed(error.into()))?;
         sys::set_mount_attributes(tree.as_fd(), root::attributes(true, false))
             .map_err(|error| failed(error.into()))?;
-        root::attach(tree.as_fd(), place.as_fd()).map_err(|error| failed(error.into()))?;
+        root::attach_at(tree.as_fd(), proc.as_fd(), name).map_err(|error| failed(error.into()))?;
     }
     Ok(())
 }

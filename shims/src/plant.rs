@@ -103,11 +103,15 @@ impl Bed<'_> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let relative = target.strip_prefix("/").map_err(|_| Errno::INVAL)?;
-        match rustix::fs::openat2(self.lower, relative, flags, Mode::empty(), resolve) {
-            Ok(found) => match file_type(&rustix::fs::fstat(&found)?) {
-                FileType::Symlink => Err(Errno::LOOP),
-                _ => Ok(true),
-            },
+        let found = if relative.components().nth(1).is_none() {
+            rustix::fs::statat(self.lower, relative, AtFlags::SYMLINK_NOFOLLOW)
+        } else {
+            rustix::fs::openat2(self.lower, relative, flags, Mode::empty(), resolve)
+                .and_then(rustix::fs::fstat)
+        };
+        match found {
+            Ok(stat) if file_type(&stat) == FileType::Symlink => Err(Errno::LOOP),
+            Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error),
         }

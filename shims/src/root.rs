@@ -50,19 +50,26 @@ pub(crate) fn copy_tree(path: &Path) -> Result<Tree, Errno> {
     rustix::mount::open_tree(rustix::fs::CWD, path, flags)
 }
 
-/// Copies the mounts at an opened place, and all below.
-pub(crate) fn copy_opened(place: &OwnedFd) -> Result<Tree, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    rustix::mount::open_tree(place, "", flags)
+/// Copies the mount at a name in an opened directory.
+pub(crate) fn copy_part(directory: &OwnedFd, name: &str) -> Result<Tree, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    rustix::mount::open_tree(directory, name, flags)
 }
 
 /// Mounts a detached tree on an opened place.
 pub(crate) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(tree, "", target, "", flags)
+}
+
+/// Mounts a detached tree on a name in an opened directory.
+pub(crate) fn attach_at(
+    tree: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
+    name: &str,
+) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", directory, name, flags)
 }
 
 /// Attributes of mounts of the host: none of its privileges come along.
@@ -168,8 +175,7 @@ impl Stage {
             return Ok(None);
         }
         let name = self.directory("tree", mode)?;
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        rustix::mount::open_tree(&self.directory, &*name, flags).map(Some)
+        copy_part(&self.directory, &name).map(Some)
     }
 
     fn directory(&mut self, name: &str, mode: Mode) -> Result<String, Errno> {

@@ -44,6 +44,8 @@ pub(crate) struct Prepared<'p> {
     pub(crate) maps_from_outside: bool,
     /// Standard input is the terminal that the caller has in the foreground, and the command is to have it.
     pub(crate) terminal: bool,
+    /// The launching process is told when the command has started.
+    pub(crate) announced: bool,
     /// The caller's signal mask.
     pub(crate) mask: SigSet,
 }
@@ -127,8 +129,10 @@ fn start(
         signals,
         terminal: prepared.terminal.then_some(STANDARD_INPUT),
     };
-    let started = envd_init::protocol::Report::Started.encode();
-    let _ = rustix::net::send(control, &started, rustix::net::SendFlags::NOSIGNAL);
+    if prepared.announced {
+        let started = envd_init::protocol::Report::Started.encode();
+        let _ = rustix::net::send(control, &started, rustix::net::SendFlags::NOSIGNAL);
+    }
     Ok((duty, inside))
 }
 

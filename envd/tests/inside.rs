@@ -159,7 +159,7 @@ impl Scene {
         };
         change(&mut inputs);
         let plan = over_usr(plan(&inputs));
-        let exit = match envd_shims::run(&plan) {
+        let exit = match envd_shims::run(&plan, &mut |_| {}) {
             Ok(exit) => exit,
             Err(e @ LaunchError::Namespaces { .. })
                 if std::env::var_os("ENVD_TESTS_MUST_RUN").is_none() =>

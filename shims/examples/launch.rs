@@ -33,7 +33,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     }
     let plan: Plan = serde_json::from_slice(&std::fs::read(file)?)?;
     if arguments.next().is_none() {
-        return Ok(envd_shims::run(&plan)?.into());
+        return Ok(envd_shims::run(&plan, &mut |downgrade| eprintln!("{downgrade}"))?.into());
     }
     let mut lost = 0;
     let mut inspect = |root: &Path, notes: &[OwnershipNote]| {

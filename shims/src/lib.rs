@@ -46,9 +46,14 @@ pub use sys::look_names_up_without_modules;
 /// Launches, relays signals and the terminal, waits, and gives how the command ended.
 ///
 /// A program that is not there or cannot be executed is an exit too (127 and 126, as in shells) and is said on standard
-/// error; everything else that prevents the launch is an error.
-pub fn run(plan: &Plan) -> Result<Exit, LaunchError> {
-    match launch::launch_unheard(plan).and_then(Running::wait) {
+/// error; everything else that prevents the launch is an error. `downgraded` is told of each thing in the plan that this host
+/// cannot do, before the wait.
+pub fn run(plan: &Plan, downgraded: &mut dyn FnMut(&Downgrade)) -> Result<Exit, LaunchError> {
+    let launched = launch::launch_unheard(plan).and_then(|running| {
+        running.downgrades().iter().for_each(downgraded);
+        running.wait()
+    });
+    match launched {
         Err(error) => match (error.exec_code(), std::error::Error::source(&error)) {
             (Some(code), Some(source)) => {
                 eprintln!("envd: {source}");

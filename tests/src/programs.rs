@@ -50,6 +50,32 @@ pub fn printing(line: &str) -> Vec<u8> {
     ))
 }
 
+/// A program that connects to a port of the loopback interface and succeeds if somebody answers.
+///
+/// busybox's own tools look names up on the way, for which a static program needs files of the host's C library.
+pub fn connecting() -> Vec<u8> {
+    compile(
+        "#include <arpa/inet.h>\n#include <stdlib.h>\n\
+         int main(int n, char **words) {\n\
+         struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(atoi(words[1])) };\n\
+         to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);\n\
+         return connect(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&to, sizeof to) != 0; }\n",
+    )
+}
+
+/// A program that prints `ready` and stays, with a child that every polite signal leaves alone, in a session of its own.
+///
+/// Not a shell: busybox's ignores SIGQUIT.
+pub fn staying() -> Vec<u8> {
+    compile(
+        "#include <signal.h>\n#include <stdio.h>\n#include <unistd.h>\n\
+         int main(void) {\n\
+         if (fork() == 0) { setsid(); sigset_t all; sigfillset(&all); sigprocmask(SIG_BLOCK, &all, 0); for (;;) pause(); }\n\
+         if (fork() == 0) for (;;) pause();\n\
+         puts(\"ready\"); fflush(stdout); for (;;) pause(); }\n",
+    )
+}
+
 /// The host's static busybox and the names it answers to; `None` when there is none and tests may skip.
 fn busybox() -> Option<(&'static [u8], &'static [String])> {
     static BUSYBOX: OnceLock<Option<(Vec<u8>, Vec<String>)>> = OnceLock::new();

@@ -276,7 +276,16 @@ fn answer(
     }
     let content = match fault {
         Some(Fault::Instead(ref bytes)) => Some(bytes.clone()),
-        _ if passing_on && content.is_none() => from_debian(&path),
+        _ if passing_on && content.is_none() => match from_debian(&path) {
+            Some(answer) => answer,
+            None => {
+                write!(
+                    stream,
+                    "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
+                )?;
+                return Ok(true);
+            }
+        },
         _ => content,
     };
     let Some(content) = content else {
@@ -339,8 +348,8 @@ fn answer(
     }
 }
 
-/// A file of Debian's archive; `None` for whatever goes wrong.
-fn from_debian(path: &str) -> Option<Vec<u8>> {
+/// Debian's answer for a path, `Some(None)` where it has no such file; `None` for whatever goes wrong on the way.
+fn from_debian(path: &str) -> Option<Option<Vec<u8>>> {
     let mut stream = TcpStream::connect(("deb.debian.org", 80)).ok()?;
     stream
         .set_read_timeout(Some(Duration::from_secs(60)))
@@ -355,13 +364,18 @@ fn from_debian(path: &str) -> Option<Vec<u8>> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let content = answer.split_off(end + 4);
     let head = String::from_utf8(answer).ok()?.to_ascii_lowercase();
-    if head.split(' ').nth(1) != Some("200") {
-        return None;
+    match head.split(' ').nth(1)? {
+        "200" => {}
+        "404" => return Some(None),
+        _ => return None,
     }
     if head.contains("transfer-encoding: chunked") {
-        return unchunked(&content);
+        return unchunked(&content).map(Some);
     }
-    Some(content)
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    (length.is_none() || length == Some(content.len())).then_some(Some(content))
 }
 
 /// The content of a body in chunks (RFC 9112, 7.1); `None` if it is cut.

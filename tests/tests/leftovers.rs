@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use envd_tests::{leftovers::Watch, sandbox::wait, world::World};
+use envd_tests::{deb::Deb, leftovers::Watch, programs, sandbox::wait, world::World};
 use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
@@ -59,8 +59,15 @@ fn after_a_run_that_ends_well_or_badly() {
 
 #[test]
 fn after_a_signal_to_envd_or_to_the_terminals_group() {
-    let Some(world) = World::small() else { return };
-    world.wants(&[]);
+    let Some(mut world) = World::small() else {
+        return;
+    };
+    world
+        .archive
+        .trixie()
+        .add(Deb::new("stay", "1.0").program("usr/bin/stay", programs::staying()));
+    world.publish();
+    world.wants(&["stay"]);
     world.envd(&["run", "--", "true"]).ok();
     let watch = Watch::start(&world);
     for signal in [
@@ -70,7 +77,7 @@ fn after_a_signal_to_envd_or_to_the_terminals_group() {
         Signal::SIGQUIT,
     ] {
         for whole_group in [true, false] {
-            let mut child = start(&world, &["run", "--", "sh", "-c", SCRIPT]);
+            let mut child = start(&world, &["run", "--", "stay"]);
             until_ready(&mut child);
             if whole_group {
                 killpg(pid(&child), signal).unwrap();

@@ -40,10 +40,7 @@ fn the_doctor_tells_what_is_missing_and_how_to_mend_it() {
     }
     let Some(world) = World::small() else { return };
     let healthy = world.envd(&["doctor"]).ok();
-    assert!(
-        healthy.stdout.to_lowercase().contains("user namespace"),
-        "{healthy}"
-    );
+    assert!(healthy.stdout.contains("user-namespaces"), "{healthy}");
     let ill = without_user_namespaces(&world, "doctor");
     assert!(!ill.status.success(), "{ill}");
     let said = format!("{}{}", ill.stdout, ill.stderr);

@@ -109,7 +109,10 @@ pub(super) fn perform(
 }
 
 fn print(out: &mut dyn Write, style: Style, report: &Report, check: bool) -> std::io::Result<()> {
-    for change in &report.changes {
+    // The first lock's changes are all of its packages, which `envd list` prints.
+    let first =
+        report.changes.len() == report.packages && report.changes.iter().all(|c| c.from.is_none());
+    for change in report.changes.iter().filter(|_| !first) {
         match (&change.from, &change.to) {
             (None, Some(to)) => writeln!(out, "{} {} {to}", style.good("+"), change.name)?,
             (Some(from), None) => writeln!(out, "{} {} {from}", style.error("-"), change.name)?,
@@ -166,5 +169,26 @@ mod tests {
         - make 4.4.1-2
         envd.lock is written: 3 packages, 2.0 KiB
         ");
+    }
+
+    #[test]
+    fn a_first_lock_is_not_listed_package_by_package() {
+        let added = |name: &str| Change {
+            name: name.into(),
+            from: None,
+            to: Some("1".into()),
+        };
+        let report = Report {
+            path: "envd.lock".into(),
+            packages: 2,
+            download: 2048,
+            changes: vec![added("gcc"), added("libc6")],
+        };
+        let mut out = Vec::new();
+        print(&mut out, Style::on(false), &report, false).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "envd.lock is written: 2 packages, 2.0 KiB\n"
+        );
     }
 }

@@ -10,6 +10,7 @@ mod entering;
 pub mod error;
 mod fast;
 pub mod gc;
+pub mod image;
 pub mod init;
 pub mod list;
 pub mod lock;
@@ -119,6 +120,7 @@ pub enum Command {
     X(x::Arguments),
     Store(store::Arguments),
     Gc(gc::Arguments),
+    Image(image::Arguments),
     Doctor(doctor::Arguments),
     Uninstall(uninstall::Arguments),
     Completions(completions::Arguments),
@@ -191,6 +193,7 @@ fn with_operations(
         Command::Enter(arguments) => enter::run(&arguments, context, operations),
         Command::X(arguments) => x::run(&arguments, context, operations),
         Command::Store(arguments) => store::run(&arguments, context, operations),
+        Command::Image(arguments) => image::run(&arguments, context, operations),
         Command::Gc(arguments) => gc::run(&arguments, context, operations),
         Command::Doctor(arguments) => doctor::run(&arguments, context, operations),
         Command::Uninstall(arguments) => uninstall::run(&arguments, context, operations),

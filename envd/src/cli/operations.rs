@@ -1,11 +1,11 @@
 //! What the commands need done, as one trait: commands read arguments and print answers, and whoever implements this does
 //! the work. Its answers are plain data, declared beside the command that prints them; with `--json` they are the output.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use envd_shims::{Exit, Plan};
 
-use super::{Failure, doctor, gc, list, lock, search, store, uninstall, why};
+use super::{Failure, doctor, gc, image, list, lock, search, store, uninstall, why};
 use crate::{
     config::{EnvironmentSection, Manifest},
     progress::Progress,
@@ -63,6 +63,16 @@ pub trait Operations {
         section: &EnvironmentSection,
         progress: &dyn Progress,
     ) -> Result<Environment, Failure>;
+
+    /// The project's environment as an OCI image layout in `output`, running `command`.
+    fn image(
+        &self,
+        project: &Project,
+        manifest: &Manifest,
+        output: &Path,
+        command: &[String],
+        progress: &dyn Progress,
+    ) -> Result<image::Report, Failure>;
 
     /// Starts the plan's command, waits, and gives how it ended. `require` names mechanisms without which not to start.
     fn launch(&self, plan: &Plan, require: &[String]) -> Result<Exit, Failure>;

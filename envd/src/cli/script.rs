@@ -50,7 +50,8 @@ pub(super) fn named_by(command: &[OsString], directory: &Path) -> Option<Script>
     if first.components().count() < 2 && !first.is_absolute() {
         return None;
     }
-    let path = directory.join(first);
+    // Without the `.` of `./script`, so that the interpreter names it as people do.
+    let path: PathBuf = directory.join(first).components().collect();
     let line = first_line(&path)?;
     let mut words = line.strip_prefix("#!")?.split_whitespace();
     let names_envd = |word: &str| {
@@ -178,12 +179,11 @@ mod tests {
             assert!(script.is_some(), "{given:?}");
             let command = command(&root, "python3@3.13", &given, script.as_ref()).unwrap();
             let shown: Vec<_> = command.iter().map(|w| w.to_str().unwrap()).collect();
-            let resolved = Path::new(shown[1]).canonicalize().unwrap();
             assert_eq!(
                 (shown[0], &shown[2..]),
                 ("/usr/bin/python3", &["-v", "x"][..])
             );
-            assert_eq!(resolved, path.canonicalize().unwrap());
+            assert_eq!(Path::new(shown[1]), path);
         }
     }
 

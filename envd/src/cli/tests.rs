@@ -77,6 +77,16 @@ impl Operations for Recorder {
         self.sections.borrow_mut().push(section.clone());
         Ok(self.environment.clone())
     }
+    fn image(
+        &self,
+        _: &Project,
+        _: &Manifest,
+        _: &Path,
+        _: &[String],
+        _: &dyn Progress,
+    ) -> Result<image::Report, Failure> {
+        Err(Failure::new(Kind::Other, "no image is asked for here"))
+    }
     fn launch(&self, plan: &Plan, _: &[String]) -> Result<Exit, Failure> {
         self.launched.borrow_mut().push(plan.clone());
         Ok(Exit::Code(42))

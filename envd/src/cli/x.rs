@@ -22,7 +22,7 @@ use crate::{
 /// In a script's first line, the script itself is run by the first package's interpreter.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
 #[command(
-    after_help = "Examples\n  envd x hello\n  envd x ripgrep -- rg TODO\n  #!/usr/bin/env -S envd x python3@3.13 --"
+    after_help = "Examples\n  envd x hello\n  envd x ripgrep -- rg main\n  #!/usr/bin/env -S envd x python3@3.13 --"
 )]
 pub struct Arguments {
     /// Take packages from this channel (may be given several times; the first is preferred)

@@ -15,8 +15,15 @@ use crate::settings::HostVariables;
 
 /// Bytes read of a file in the root at most.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
-/// Where programs that people start are looked for. /bin is a link to the second wherever /usr is merged.
-const PROGRAM_DIRECTORIES: [&str; 3] = ["usr/bin", "usr/local/bin", "bin"];
+/// Where programs are looked for, as PATH inside has it. The last two are links to others wherever /usr is merged.
+const PROGRAM_DIRECTORIES: [&str; 6] = [
+    "usr/local/bin",
+    "usr/bin",
+    "usr/local/sbin",
+    "usr/sbin",
+    "bin",
+    "sbin",
+];
 
 /// The root of an environment, to ask what is in it. Every question is answered beneath it: a package's absolute symbolic
 /// link means the environment's own files, never the machine's.
@@ -134,11 +141,6 @@ impl RootFacts {
         self.open(path.as_ref(), OFlags::PATH).is_ok()
     }
 
-    /// Whether a program of this name would be found.
-    pub fn has_program(&self, name: &str) -> bool {
-        self.program(name).is_some()
-    }
-
     /// Whether the archive's own directory of programs has this one. Packages put their tools nowhere else, and this is asked
     /// for dozens of names on each run.
     pub fn has_tool(&self, name: &str) -> bool {
@@ -148,8 +150,7 @@ impl RootFacts {
         })
     }
 
-    /// Where a program of this name would be found. Two dozen are asked for on each run, so this is one stat of a name in an
-    /// open directory, whether or not what it links to is there.
+    /// Where a program of this name would be found, whether or not what it links to is there.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         if name.is_empty() || name.contains('/') {
             return None;

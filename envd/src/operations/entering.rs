@@ -1,14 +1,16 @@
 //! Starting a plan, and what this machine can do of it.
 
-use envd_shims::{Exit, Plan, probe};
+use envd_shims::{Downgrade, Exit, Plan, plan::Seccomp, probe};
 
 use crate::cli::{Failure, Kind, doctor};
 
 /// What nothing runs without.
-const NEEDED: [&str; 4] = [
+const NEEDED: [&str; 6] = [
     "user-namespaces",
     "mount-namespaces",
     "pid-namespaces",
+    "ipc-namespaces",
+    "uts-namespaces",
     "overlay",
 ];
 
@@ -40,7 +42,13 @@ pub(super) fn launch(plan: &Plan, require: &[String]) -> Result<Exit, Failure> {
             }
         }
     }
-    Ok(envd_shims::run(plan)?)
+    // For untrusted work a wall less is news; for people's own it is what `envd doctor` is for.
+    let strict = plan.privileges.seccomp == Seccomp::Strict;
+    let mut downgraded = |downgrade: &Downgrade| match strict {
+        true => eprintln!("envd: {downgrade}"),
+        false => tracing::info!("{downgrade}"),
+    };
+    Ok(envd_shims::run(plan, &mut downgraded)?)
 }
 
 /// `envd doctor`.
@@ -54,7 +62,10 @@ pub(super) fn doctor() -> Result<Vec<doctor::Mechanism>, Failure> {
             probe::State::Restricted => doctor::State::Limited,
             probe::State::Missing => doctor::State::Missing,
         },
-        detail: format!("{} ({})", row.detail, row.purpose),
+        detail: match row.state {
+            probe::State::Ok if row.detail == "works" => row.purpose.to_owned(),
+            _ => format!("{} ({})", row.detail, row.purpose),
+        },
         fix: row.fix,
     });
     Ok(mechanisms.collect())

@@ -96,6 +96,12 @@ pub(super) fn gc(local: &Local, request: &free::Request) -> Result<free::Report,
         fetch: true,
         caches: request.caches,
     };
+    if !request.dry_run {
+        // Realising leaves this out, for it may take long; failing, on a full disk say, it is only put off again.
+        if let Err(error) = store.sync() {
+            tracing::info!("{error}");
+        }
+    }
     let report = store.gc(options)?;
     let mut bytes = report.object_bytes + report.fetch_bytes + report.cache_bytes;
     if !request.dry_run {

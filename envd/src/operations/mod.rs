@@ -3,6 +3,7 @@
 mod entering;
 mod failure;
 mod housekeeping;
+mod image;
 mod indexes;
 mod locking;
 mod once;
@@ -232,6 +233,17 @@ impl Operations for Local {
         progress: &dyn Progress,
     ) -> Result<Environment, Failure> {
         once::realise(self, section, progress)
+    }
+
+    fn image(
+        &self,
+        project: &Project,
+        manifest: &Manifest,
+        output: &Path,
+        command: &[String],
+        progress: &dyn Progress,
+    ) -> Result<crate::cli::image::Report, Failure> {
+        image::write(self, project, manifest, output, command, progress)
     }
 
     fn launch(&self, plan: &Plan, require: &[String]) -> Result<Exit, Failure> {

@@ -6,6 +6,7 @@
 
 pub mod compose;
 pub mod configure;
+pub mod key;
 pub mod packages;
 
 use std::{
@@ -46,7 +47,7 @@ pub enum RealiseError {
         version: String,
         /// Why.
         #[source]
-        source: crate::provider::debian::deb::DebError,
+        source: Box<crate::provider::debian::deb::DebError>,
     },
     /// A package is not what the lock says.
     #[error(
@@ -140,28 +141,12 @@ pub fn realise(
 
     let stage = Instant::now();
     let mut trees: Vec<TreeId> = packages.iter().map(|package| package.id).collect();
-    let mut root = composed.tree.clone();
-    let mut scratch = None;
-    if composed.has_scripts {
-        require_shell(&composed, &packages)?;
-        let configuration = Configuration {
-            session,
-            program,
-            packages: &packages,
-            composed: &composed,
-            progress,
-        };
-        let layers = configuration.layers()?;
-        let trees_of_layers: Vec<Tree> = layers
-            .layers
-            .iter()
-            .map(|id| session.store().tree(id))
-            .collect::<Result<_, _>>()?;
-        let borrowed: Vec<&Tree> = trees_of_layers.iter().collect();
-        root = root.apply_all(&borrowed).map_err(RealiseError::Tree)?;
-        trees.extend(&layers.layers);
-        scratch = layers.scratch;
-    }
+    let Configured {
+        root,
+        layers,
+        scratch,
+    } = configured(session, &packages, &composed, program, progress)?;
+    trees.extend(layers);
     let id = session.add_tree(&root)?;
     trees.push(id);
     tracing::debug!(elapsed = ?stage.elapsed(), "configured");
@@ -176,6 +161,52 @@ pub fn realise(
         root: id,
         view,
         trees,
+    })
+}
+
+/// The root as it is entered.
+struct Configured {
+    root: Tree,
+    layers: Vec<TreeId>,
+    /// A private view and what it shows, where one was made on the way.
+    scratch: Option<(PathBuf, Tree)>,
+}
+
+fn configured(
+    session: &Session,
+    packages: &[compose::Package],
+    composed: &Composed,
+    program: &Path,
+    progress: &dyn Progress,
+) -> Result<Configured, RealiseError> {
+    if !composed.has_scripts {
+        return Ok(Configured {
+            root: composed.tree.clone(),
+            layers: Vec::new(),
+            scratch: None,
+        });
+    }
+    require_shell(composed, packages)?;
+    let configuration = Configuration {
+        session,
+        program,
+        packages,
+        composed,
+        progress,
+    };
+    let configure::Layers { layers, scratch } = configuration.layers()?;
+    let loaded: Vec<Tree> = layers
+        .iter()
+        .map(|id| session.store().tree(id))
+        .collect::<Result<_, _>>()?;
+    let root = composed
+        .tree
+        .apply_all(&loaded.iter().collect::<Vec<_>>())
+        .map_err(RealiseError::Tree)?;
+    Ok(Configured {
+        root,
+        layers,
+        scratch,
     })
 }
 

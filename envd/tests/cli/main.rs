@@ -55,6 +55,7 @@ fn each_page_of_help_fits_a_screen() {
         "run",
         "enter",
         "x",
+        "image",
         "store",
         "gc",
         "doctor",

@@ -37,28 +37,28 @@ pub(super) fn namespaces() -> Vec<Mechanism> {
     };
     let nothing = || Ok(());
     vec![
-        row("user namespaces", USER, "everything", nothing),
-        row("mount namespaces", MOUNT, "everything", private),
+        row("user-namespaces", USER, "everything", nothing),
+        row("mount-namespaces", MOUNT, "everything", private),
         row(
-            "network namespaces",
+            "network-namespaces",
             USER | libc::CLONE_NEWNET,
             "environments without network",
             network::loopback_up,
         ),
         row(
-            "IPC namespaces",
+            "ipc-namespaces",
             USER | libc::CLONE_NEWIPC,
             "private message queues and shared memory",
             nothing,
         ),
         row(
-            "UTS namespaces",
+            "uts-namespaces",
             USER | libc::CLONE_NEWUTS,
             "a host name of its own",
             nothing,
         ),
         row(
-            "control group namespaces",
+            "cgroup-namespaces",
             USER | libc::CLONE_NEWCGROUP,
             "hiding the host's control groups",
             nothing,
@@ -70,7 +70,7 @@ pub(super) fn overlay() -> Mechanism {
     let missing = "use Linux 5.11 or later with overlayfs (modprobe overlay)";
     let (state, detail, fix) = judge(attempt(MOUNT, mount_overlay), missing);
     Mechanism {
-        name: "overlays in user namespaces",
+        name: "overlay",
         state,
         detail,
         purpose: "environments whose files can be changed without being changed",
@@ -88,7 +88,7 @@ pub(super) fn procfs() -> Mechanism {
         );
     }
     Mechanism {
-        name: "PID namespaces with their own /proc",
+        name: "pid-namespaces",
         state,
         detail,
         purpose: "everything: the kernel ends what is left of an environment",

@@ -15,7 +15,7 @@ const COMPLETE_LANDLOCK: i32 = 6;
 pub(super) fn seccomp() -> Mechanism {
     let works = sys::filter_action_available(libc::SECCOMP_RET_ERRNO);
     Mechanism {
-        name: "system call filters",
+        name: "seccomp",
         state: if works { State::Ok } else { State::Missing },
         detail: if works { "works" } else { "not available" }.to_owned(),
         purpose: "refusing terminal injection, keyrings and, for agents, more",
@@ -26,7 +26,7 @@ pub(super) fn seccomp() -> Mechanism {
 pub(super) fn notifications() -> Mechanism {
     let works = sys::filter_action_available(libc::SECCOMP_RET_USER_NOTIF);
     Mechanism {
-        name: "system call notifications",
+        name: "seccomp-notify",
         state: if works { State::Ok } else { State::Missing },
         detail: if works { "works" } else { "not available" }.to_owned(),
         purpose: "configuring packages: noting the owners of files",
@@ -52,7 +52,7 @@ pub(super) fn landlock() -> Mechanism {
         version => (State::Ok, format!("version {version}"), None),
     };
     Mechanism {
-        name: "Landlock",
+        name: "landlock",
         state,
         detail,
         purpose: "a second wall around agents",
@@ -92,7 +92,7 @@ pub(super) fn control_groups() -> Mechanism {
         }
     };
     Mechanism {
-        name: "control group delegation",
+        name: "cgroups",
         state,
         detail,
         purpose: "limits on the memory and processes of a whole environment; resource limits of each process otherwise",
@@ -135,7 +135,7 @@ pub(super) fn subordinate_ids() -> Mechanism {
         (State::Ok, "newuidmap and a range".to_owned(), None)
     };
     Mechanism {
-        name: "subordinate ids",
+        name: "subordinate-ids",
         state,
         detail,
         purpose: "showing files of other users as theirs; as nobody's otherwise",
@@ -143,11 +143,18 @@ pub(super) fn subordinate_ids() -> Mechanism {
     }
 }
 
-/// Whether a tool is in one of the usual places with privileges of its own, by mode or by attribute.
+/// Whether a tool is to be found with privileges of its own, by mode or by attribute: on the caller's PATH, or in one of the
+/// usual places.
 fn privileged_tool(name: &str) -> bool {
-    ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"]
-        .iter()
-        .map(|directory| Path::new(directory).join(name))
+    let usual = ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"];
+    which::which_all(name)
+        .into_iter()
+        .flatten()
+        .chain(
+            usual
+                .iter()
+                .map(|directory| Path::new(directory).join(name)),
+        )
         .any(|tool| {
             let mut value = [0; 64];
             fs::metadata(&tool).is_ok_and(|found| found.mode() & libc::S_ISUID != 0)

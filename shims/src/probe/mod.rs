@@ -10,7 +10,7 @@ use crate::{error::LaunchError, launch::single_threaded};
 /// One mechanism of the kernel or the host.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Mechanism {
-    /// What it is called.
+    /// What it is called: short, for people to type.
     pub name: &'static str,
     /// Whether it works.
     pub state: State,
@@ -28,9 +28,9 @@ pub struct Mechanism {
 pub enum State {
     /// It does.
     Ok,
-    /// It exists, but not for this user or in this place.
+    /// In part: envd makes do with less.
     Restricted,
-    /// The kernel or the host has none.
+    /// Not at all: the kernel has none, or the host refuses it.
     Missing,
 }
 
@@ -55,11 +55,11 @@ fn judge(errno: Option<i32>, missing: &str) -> (State, String, Option<String>) {
     let Some(errno) = errno else {
         return (State::Ok, "works".to_owned(), None);
     };
-    let detail = crate::Errno(errno).to_string();
     let lacking = [libc::ENOSYS, libc::EINVAL, libc::ENODEV, libc::EOPNOTSUPP];
-    if lacking.contains(&errno) {
-        return (State::Missing, detail, Some(missing.to_owned()));
-    }
-    let fix = crate::explain::reason(crate::Errno(errno));
-    (State::Restricted, detail, fix.or(Some(missing.to_owned())))
+    let fix = match lacking.contains(&errno) {
+        true => None,
+        false => crate::explain::reason(crate::Errno(errno)),
+    };
+    let detail = format!("refused: {}", crate::Errno(errno));
+    (State::Missing, detail, fix.or(Some(missing.to_owned())))
 }

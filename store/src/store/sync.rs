@@ -120,6 +120,12 @@ impl Session {
 }
 
 impl Store {
+    /// Waits until all that ended sessions published is on the disk, so that a later power cut costs no second look. This flushes
+    /// the whole file system, whoever wrote to it, and may take long on a busy machine: for commands that nobody waits for.
+    pub fn sync(&self) -> Result<()> {
+        self.sync_markers(|_| false)
+    }
+
     /// Flushes the file system and then removes the markers of this boot whose session has ended, and those that `also` names.
     pub(super) fn sync_markers(&self, also: impl Fn(&CStr) -> bool) -> Result<()> {
         let path = || self.path("unsynced");

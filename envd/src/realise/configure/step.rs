@@ -19,6 +19,8 @@ use super::recipe;
 /// What to do, as the child reads it.
 #[derive(Serialize, Deserialize, Debug)]
 pub struct Job {
+    /// The process that wants it done.
+    pub parent: i32,
     /// The store's directory.
     pub store: PathBuf,
     /// Directories that make the root, topmost first.
@@ -57,9 +59,9 @@ pub enum StepError {
     /// The step ended badly.
     #[error("configuring failed{at}:\n{tail}")]
     Failed {
-        /// What it was doing last.
+        /// What failed.
         at: String,
-        /// The last lines of its output.
+        /// The last lines that this printed.
         tail: String,
     },
 }
@@ -141,23 +143,43 @@ impl Drop for Running {
     }
 }
 
+/// dpkg carries on with other packages after one has failed, and what it says of those that needed it only follows from
+/// that: the first failure is the one to show, else what came last.
 fn failure(log: &str) -> StepError {
+    let heading = |line: &str| {
+        ["@step ", "Setting up ", "Processing triggers for "]
+            .iter()
+            .find_map(|prefix| line.strip_prefix(prefix))
+            .map(|what| what.trim_end_matches(" ...").to_owned())
+    };
     let lines: Vec<&str> = log.lines().collect();
-    let at = lines
+    let failed = lines
         .iter()
-        .rev()
-        .find_map(|line| {
-            line.strip_prefix("@step ")
-                .or_else(|| line.strip_prefix("Setting up "))
-        })
-        .map_or_else(String::new, |step| format!(" at {step}"));
-    let tail = lines[lines.len().saturating_sub(25)..].join("\n");
-    StepError::Failed { at, tail }
+        .position(|line| line.starts_with("dpkg: error processing"));
+    let within = failed.unwrap_or(lines.len());
+    let start = lines[..within]
+        .iter()
+        .rposition(|line| heading(line).is_some());
+    // dpkg gives the reason on the line after.
+    let end = failed.map_or(lines.len(), |at| lines.len().min(at + 2));
+    let shown = &lines[start.map_or(0, |start| start + 1)..end];
+    StepError::Failed {
+        at: start
+            .and_then(|start| heading(lines[start]))
+            .map_or_else(String::new, |what| format!(" at {what}")),
+        tail: shown[shown.len().saturating_sub(25)..].join("\n"),
+    }
 }
 
 /// The child's side: does the job and writes the layer's identity beside it.
 pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let job: Job = serde_json::from_slice(&fs::read(job_file)?)?;
+    // Whatever ends the command that started this ends this, and so the sandbox below it.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
+    if parent != Some(job.parent) {
+        return Err("the command that wanted this has ended".into());
+    }
     let store = Store::open(&job.store)?;
     let session = store.session()?;
     let (base, layers) = job.below.split_first().ok_or("the job names no tree")?;
@@ -277,7 +299,7 @@ fn plan(job: &Job) -> Plan {
         privileges: plan::Privileges {
             // Root of its own user namespace over its own mounts: what dpkg and its scripts are used to.
             capabilities: ALL.iter().map(|&name| name.to_owned()).collect(),
-            seccomp: plan::Seccomp::Off,
+            seccomp: plan::Seccomp::Lenient,
             landlock: None,
             record_ownership: true,
         },
@@ -304,5 +326,39 @@ fn bind(source: &Path, target: &Path, read_only: bool) -> plan::Mount {
         target: target.to_owned(),
         read_only,
         optional: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_package_that_failed_is_shown_not_what_came_after() {
+        let mut log = String::from(
+            "@step preinst base-files\nSetting up grumpy (1.0) ...\nno luck today\n\
+             dpkg: error processing package grumpy (--configure):\n exit status 3\n",
+        );
+        for number in 0..40 {
+            log.push_str(&format!("Setting up other{number} (1.0) ...\n"));
+        }
+        assert_eq!(
+            failure(&log).to_string(),
+            "configuring failed at grumpy (1.0):\nno luck today\n\
+             dpkg: error processing package grumpy (--configure):\n exit status 3"
+        );
+    }
+
+    #[test]
+    fn a_step_that_dpkg_does_not_know_of_is_shown_by_its_last_words() {
+        let log = "@step preinst sulky\nnot today\n";
+        assert_eq!(
+            failure(log).to_string(),
+            "configuring failed at preinst sulky:\nnot today"
+        );
+        assert_eq!(
+            failure("sh: oh\n").to_string(),
+            "configuring failed:\nsh: oh"
+        );
     }
 }

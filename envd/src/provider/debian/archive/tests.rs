@@ -1,4 +1,4 @@
-//! One long file because it is one suite: everything a hostile or unlucky archive can do between a channel's name and its
+//! This is one file because it is one suite: everything a hostile or unlucky archive can do between a channel's name and its
 //! opened indexes, each against the same small signed archive on loopback.
 
 use std::{

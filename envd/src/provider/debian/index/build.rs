@@ -108,6 +108,7 @@ impl<'a> Picked<'a> {
 fn take(stanza: &Stanza<'_>, arena: &mut String) -> Result<Pending, IndexError> {
     let mut picked = Picked::default();
     let refuse = |value: &str, problem: String| IndexError::Package {
+        package: stanza.get("Package").unwrap_or("").to_owned(),
         line: stanza.line_of(value),
         problem,
     };
@@ -118,7 +119,7 @@ fn take(stanza: &Stanza<'_>, arena: &mut String) -> Result<Pending, IndexError> 
             return Err(refuse(value, format!("the field {name} is there twice")));
         }
     }
-    let missing = |name: &str| refuse(stanza.text(), format!("the package has no field {name}"));
+    let missing = |name: &str| refuse(stanza.text(), format!("it has no field {name}"));
     let name = picked.name.ok_or_else(|| missing("Package"))?;
     let required = |value: &str, field: &str, allowed: fn(&str) -> bool| match value {
         "" => Err(missing(field)),

@@ -43,8 +43,10 @@ pub enum IndexError {
     #[error("the list of packages is malformed")]
     Control(#[source] ControlError),
     /// A package is described in a way that cannot be used.
-    #[error("the list of packages, line {line}: {problem}")]
+    #[error("the list of packages, line {line}, package {package:?}: {problem}")]
     Package {
+        /// The name it gives itself, which may be what is wrong; empty if it has none.
+        package: String,
         /// Line of the Packages text, from 1.
         line: u64,
         /// What is wrong there.

@@ -23,10 +23,10 @@ impl KeyHasher {
 }
 
 /// The key of a cached result with these inputs.
-pub fn memo_key(words: &[&str]) -> Digest {
+pub fn memo_key(words: &[impl AsRef<str>]) -> Digest {
     let mut hasher = KeyHasher::new("envd-memo 1");
     for word in words {
-        hasher.word(word.as_bytes());
+        hasher.word(word.as_ref().as_bytes());
     }
     hasher.finish()
 }

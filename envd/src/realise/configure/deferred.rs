@@ -134,7 +134,9 @@ impl Run<'_> {
         };
         let packages = self.configuration.packages;
         let mut hasher = KeyHasher::new("deferred");
-        hasher.word(&recipe::VERSION.to_le_bytes());
+        for word in recipe::words() {
+            hasher.word(word.as_bytes());
+        }
         for word in call {
             hasher.word(&word.clone().into_vec());
             // A file or directory that is named is an input with all below it.

@@ -51,11 +51,14 @@ impl Configuration<'_> {
     /// The layers, from the store where it has them, else made.
     pub fn layers(&self) -> Result<Layers, RealiseError> {
         let base_id = self.session.add_tree(&self.composed.tree)?;
-        let key = memo_key(&[
-            "configure",
-            &recipe::VERSION.to_string(),
-            &base_id.to_string(),
-        ]);
+        let script = recipe::script(
+            &self.composed.tree,
+            &self.composed.preinsts,
+            &self.composed.postinsts,
+        );
+        let mut words = vec!["configure".to_owned(), base_id.to_string(), script];
+        words.extend(recipe::words());
+        let key = memo_key(&words);
         let calls_key = memo_key(&["configure-calls", &key.to_string()]);
         let mut run = Run {
             configuration: self,

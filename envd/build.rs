@@ -1,17 +1,33 @@
 //! How the program is linked: for a quick start, because `envd run` is started thousands of times a day.
 //!
-//! A position-independent program relocates a quarter of a megabyte before `main`, and the unwinder's shared library is
-//! found, mapped and relocated for a program that never unwinds. Without both, 0.95 ms from spawn to exit become 0.70 ms
-//! (`/bin/true`: 0.53 ms; minimum of 600 runs on the machine that SPECIFICATION.md describes).
+//! A program linked to shared libraries spends 0.3 ms on finding, mapping and relocating them before `main`, and a
+//! position-independent one as much again on itself; a forked copy of it pays for each mapping once more. Hence one file
+//! without either, where the C library is there as an archive. Where it is not, the program is linked as ever.
+//!
+//! This is done for the program alone by what the linker is told: `-C target-feature=+crt-static` would need a target
+//! directory of its own, or no procedural macros.
 
 use std::{
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
 
+/// What the standard library asks the linker for by name, and the archive that answers. All but the last two are empty in
+/// glibc since 2.34.
+const LIBRARIES: [(&str, &str); 7] = [
+    ("dl", "libdl.a"),
+    ("pthread", "libpthread.a"),
+    ("rt", "librt.a"),
+    ("util", "libutil.a"),
+    ("m", "libm.a"),
+    ("c", "libc.a"),
+    ("gcc_s", "libgcc_eh.a"),
+];
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-check-cfg=cfg(envd_static)");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|set| set == value);
     let native = env::var("HOST").ok() == env::var("TARGET").ok();
     if !(is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu") && native) {
@@ -21,25 +37,38 @@ fn main() {
     let Some(directory) = env::var_os("OUT_DIR").map(PathBuf::from) else {
         return;
     };
-    if has_static_unwinder() && shadow_shared_unwinder(&directory) {
-        println!("cargo:rustc-link-arg-bins=-L{}", directory.display());
+    let found: Vec<_> = LIBRARIES
+        .iter()
+        .filter_map(|(name, archive)| Some((*name, archive_at(archive)?)))
+        .collect();
+    let complete = found.len() == LIBRARIES.len();
+    let wanted = |name: &str| complete || name == "gcc_s";
+    let mut shadowing = found.iter().filter(|(name, _)| wanted(name));
+    if shadowing.any(|(name, archive)| shadow(&directory, name, archive).is_err()) {
+        return;
+    }
+    println!("cargo:rustc-link-arg-bins=-L{}", directory.display());
+    if complete {
+        println!("cargo:rustc-link-arg-bins=-static");
+        println!("cargo:rustc-cfg=envd_static");
     }
 }
 
-/// Whether the compiler driver brings the unwinder as an archive. Most do; one without links the shared one as ever.
-fn has_static_unwinder() -> bool {
+/// Where the compiler driver has an archive, if it has.
+fn archive_at(name: &str) -> Option<PathBuf> {
     let linker = env::var_os("RUSTC_LINKER").unwrap_or_else(|| "cc".into());
-    let Ok(output) = Command::new(linker)
-        .arg("-print-file-name=libgcc_eh.a")
+    let output = Command::new(linker)
+        .arg(format!("-print-file-name={name}"))
         .output()
-    else {
-        return false;
-    };
-    let path = String::from_utf8_lossy(&output.stdout);
-    Path::new(path.trim()).is_absolute() && Path::new(path.trim()).is_file()
+        .ok()?;
+    let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    // What it does not have, it names as it was asked.
+    (path.is_absolute() && path.is_file()).then_some(path)
 }
 
-/// The compiler asks the linker for `-lgcc_s`. A linker script of that name, found first, answers with the archive.
-fn shadow_shared_unwinder(directory: &Path) -> bool {
-    fs::write(directory.join("libgcc_s.so"), "INPUT(-lgcc_eh)\n").is_ok()
+/// The compiler asks the linker for `-lNAME`, of a shared library. A linker script of that name, found first, answers with
+/// the archive.
+fn shadow(directory: &Path, name: &str, archive: &Path) -> io::Result<()> {
+    let script = format!("INPUT({})\n", archive.display());
+    fs::write(directory.join(format!("lib{name}.so")), script)
 }

@@ -1,19 +1,17 @@
 //! A minimal `/dev`.
 
-use std::{
-    ffi::CString,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use rustix::{
-    fs::{FileType, Mode, OFlags},
+    fs::{FileType, Mode},
     io::Errno,
     mount::MountFlags,
 };
 
 use crate::{
     error::SetupError,
-    mounts::mount_new,
+    mounts,
+    root::Stage,
     target::{Inside, mount_error},
 };
 
@@ -31,17 +29,15 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// Mounts it: a tmpfs (mode 755: some maintainer scripts take a sticky one for `/tmp`) with the host's nodes bound to
-/// empty files. A bind costs 20 µs, hence only those that programs cannot do without.
-pub(crate) fn mount(inside: &Inside, target: &Path, ipc: bool) -> Result<(), SetupError> {
-    let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount_new(inside, "tmpfs", target, MountFlags::NOSUID, "mode=0755")?;
+/// empty files. A bind costs 20 µs, hence only those that programs cannot do without. A file system for message queues is
+/// not among them: queues work without, and it only lists them.
+pub(crate) fn mount(
+    inside: &Inside,
+    target: &Path,
+    stage: &mut Option<Stage>,
+) -> Result<(), SetupError> {
     let part = |name: &str| target.join(name);
-    let open = |flags| {
-        inside
-            .open(target, flags)
-            .map_err(|error| mount_error("tmpfs", target, error))
-    };
-    let directory = open(OFlags::PATH)?;
+    let directory = mounts::tmpfs(inside, target, 0o755, None, stage)?;
     rustix::process::fchdir(&directory).map_err(|error| mount_error("tmpfs", target, error))?;
 
     for name in NODES {
@@ -60,21 +56,11 @@ pub(crate) fn mount(inside: &Inside, target: &Path, ipc: bool) -> Result<(), Set
     // Not a tmpfs of its own: this is one already.
     let shared = Mode::from_raw_mode(0o1777);
     rustix::fs::mkdir("shm", shared).map_err(|error| mount_error("tmpfs", &part("shm"), error))?;
-    let mut directories = vec![(
-        "pts",
-        "devpts",
-        quiet,
-        "newinstance,ptmxmode=0666,mode=0620",
-    )];
-    if ipc {
-        directories.push(("mqueue", "mqueue", quiet | MountFlags::NODEV, ""));
-    }
-    for (name, kind, flags, options) in directories {
-        let failed = |error| mount_error(kind, &part(name), error);
-        let options = CString::new(options).map_err(|_| failed(Errno::INVAL))?;
-        rustix::fs::mkdir(name, Mode::from_raw_mode(0o755)).map_err(failed)?;
-        rustix::mount::mount(kind, name, kind, flags, options.as_c_str()).map_err(failed)?;
-    }
+    let failed = |error| mount_error("devpts", &part("pts"), error);
+    rustix::fs::mkdir("pts", Mode::from_raw_mode(0o755)).map_err(failed)?;
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    let options = c"newinstance,ptmxmode=0666,mode=0620";
+    rustix::mount::mount("devpts", "pts", "devpts", flags, options).map_err(failed)?;
     Ok(())
 }
 

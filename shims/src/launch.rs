@@ -65,15 +65,27 @@ pub(crate) const SETXATTRAT: libc::c_long = 463;
 /// The calling process must have one thread. Until the [`Running`] is waited for or dropped, signals that end a process
 /// by default are held back to be relayed. Dropping it ends the environment.
 pub fn launch(plan: &Plan) -> Result<Running, LaunchError> {
+    unrecorded(plan)?;
+    launch_any(plan, true)
+}
+
+/// The same, but whether the command has started is only to be known from [`Running::wait`]: that saves a change of
+/// processes while it starts.
+pub(crate) fn launch_unheard(plan: &Plan) -> Result<Running, LaunchError> {
+    unrecorded(plan)?;
+    launch_any(plan, false)
+}
+
+fn unrecorded(plan: &Plan) -> Result<(), LaunchError> {
     if plan.privileges.record_ownership {
         let message = "a plan that records ownership is for run_recorded, which answers the calls";
         return Err(LaunchError::Plan(message.to_owned()));
     }
-    launch_any(plan)
+    Ok(())
 }
 
-/// The same, with or without a recorder to come.
-pub(crate) fn launch_any(plan: &Plan) -> Result<Running, LaunchError> {
+/// The same, with or without a recorder to come. With `announced` it waits until the command has started.
+pub(crate) fn launch_any(plan: &Plan, announced: bool) -> Result<Running, LaunchError> {
     single_threaded()?;
     check(plan)?;
     let mut downgrades = Vec::new();
@@ -117,6 +129,7 @@ pub(crate) fn launch_any(plan: &Plan) -> Result<Running, LaunchError> {
         maps,
         maps_from_outside,
         terminal: terminal.is_some(),
+        announced,
         mask: signals.before,
     };
     let mut control = Some(theirs);
@@ -145,7 +158,9 @@ pub(crate) fn launch_any(plan: &Plan) -> Result<Running, LaunchError> {
     if maps_from_outside {
         write_maps(&prepared, pid, running.control())?;
     }
-    running.await_start()?;
+    if announced {
+        running.await_start()?;
+    }
     Ok(running)
 }
 

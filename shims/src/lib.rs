@@ -19,6 +19,7 @@ mod launch;
 mod mounts;
 mod network;
 pub mod plan;
+mod plant;
 mod privileges;
 pub mod probe;
 pub mod recorder;
@@ -39,6 +40,8 @@ pub use launch::launch;
 pub use plan::Plan;
 pub use recorder::{OwnershipNote, Recorded, run_recorded};
 pub use running::{Downgrade, Exit, Running};
+#[cfg(target_env = "gnu")]
+pub use sys::look_names_up_without_modules;
 
 /// Launches, relays signals and the terminal, waits, and gives how the command ended.
 ///
@@ -46,7 +49,7 @@ pub use running::{Downgrade, Exit, Running};
 /// error; everything else that prevents the launch is an error. `downgraded` is told of each thing in the plan that this host
 /// cannot do, before the wait.
 pub fn run(plan: &Plan, downgraded: &mut dyn FnMut(&Downgrade)) -> Result<Exit, LaunchError> {
-    let launched = launch(plan).and_then(|running| {
+    let launched = launch::launch_unheard(plan).and_then(|running| {
         running.downgrades().iter().for_each(downgraded);
         running.wait()
     });

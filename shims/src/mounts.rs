@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CString,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -15,7 +15,7 @@ use rustix::{
 use crate::{
     devices,
     error::SetupError,
-    plan::{Mount, Namespaces},
+    plan::Mount,
     root::{self, Stage, Tree},
     sys,
     target::{Inside, Kind, mount_error},
@@ -80,7 +80,6 @@ pub(crate) fn apply(
     source: &Source,
     inside: &Inside,
     stage: &mut Option<Stage>,
-    namespaces: &Namespaces,
     caller_is_root: bool,
 ) -> Result<(), SetupError> {
     match (mount, source) {
@@ -96,9 +95,11 @@ pub(crate) fn apply(
         (Mount::Scratch { source, target }, Source::Directory(lower)) => {
             scratch(inside, lower, source, target, stage)
         }
-        (Mount::Tmpfs { target, mode, size }, _) => tmpfs(inside, target, *mode, *size),
+        (Mount::Tmpfs { target, mode, size }, _) => {
+            tmpfs(inside, target, *mode, *size, stage).map(drop)
+        }
         (Mount::Proc { target }, _) => procfs(inside, target, caller_is_root),
-        (Mount::Devices { target }, _) => devices::mount(inside, target, namespaces.ipc),
+        (Mount::Devices { target }, _) => devices::mount(inside, target, stage),
         (
             Mount::File {
                 target,
@@ -182,7 +183,22 @@ pub(crate) fn mount_new(
     rustix::mount::mount(kind, ".", kind, flags, options.as_c_str()).map_err(failed)
 }
 
-fn tmpfs(inside: &Inside, target: &Path, mode: u32, size: Option<u64>) -> Result<(), SetupError> {
+/// Mounts a fresh tmpfs, or a directory of the one there is, and opens it.
+pub(crate) fn tmpfs(
+    inside: &Inside,
+    target: &Path,
+    mode: u32,
+    size: Option<u64>,
+    stage: &mut Option<Stage>,
+) -> Result<OwnedFd, SetupError> {
+    let failed = |error| mount_error("tmpfs", target, error);
+    if let (None, Some(stage)) = (size, stage)
+        && let Some(tree) = stage.tree(Mode::from_raw_mode(mode)).map_err(failed)?
+    {
+        let place = inside.ensure(target, Kind::Directory)?;
+        root::attach(tree.as_fd(), place.as_fd()).map_err(failed)?;
+        return Ok(tree);
+    }
     let size = size.map_or_else(String::new, |size| format!(",size={size}"));
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount_new(
@@ -191,7 +207,8 @@ fn tmpfs(inside: &Inside, target: &Path, mode: u32, size: Option<u64>) -> Result
         target,
         flags,
         &format!("mode={mode:o}{size}"),
-    )
+    )?;
+    inside.open(target, OFlags::PATH).map_err(failed)
 }
 
 fn procfs(inside: &Inside, target: &Path, caller_is_root: bool) -> Result<(), SetupError> {
@@ -200,21 +217,22 @@ fn procfs(inside: &Inside, target: &Path, caller_is_root: bool) -> Result<(), Se
     if !caller_is_root {
         return Ok(());
     }
+    let proc = inside
+        .open(target, OFlags::PATH)
+        .map_err(|error| mount_error("proc", target, error))?;
     for name in PROTECTED_PROC {
-        let part = target.join(name);
         let failed = |error: crate::Errno| SetupError::Mount {
             what: "a read-only copy of it".to_owned(),
-            target: part.clone(),
+            target: target.join(name),
             source: error,
         };
-        let place = match inside.open(&part, OFlags::PATH) {
+        let tree = match root::copy_part(&proc, name) {
             Err(Errno::NOENT) => continue,
             other => other.map_err(|error| failed(error.into()))?,
         };
-        let tree = root::copy_opened(&place).map_err(|error| failed(error.into()))?;
         sys::set_mount_attributes(tree.as_fd(), root::attributes(true, false))
             .map_err(|error| failed(error.into()))?;
-        root::attach(tree.as_fd(), place.as_fd()).map_err(|error| failed(error.into()))?;
+        root::attach_at(tree.as_fd(), proc.as_fd(), name).map_err(|error| failed(error.into()))?;
     }
     Ok(())
 }
@@ -235,12 +253,21 @@ fn file(inside: &Inside, target: &Path, content: &str, mode: u32) -> Result<(), 
         Ok(()) | Err(Errno::NOENT) => {}
         Err(error) => return Err(failed(error)),
     }
+    write_file(parent.as_fd(), name, content, mode).map_err(failed)
+}
+
+/// Makes a file where nothing is.
+pub(crate) fn write_file(
+    parent: BorrowedFd<'_>,
+    name: &Path,
+    content: &str,
+    mode: u32,
+) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file =
-        rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(mode)).map_err(&failed)?;
+    let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode))?;
     let mut rest = content.as_bytes();
     while !rest.is_empty() {
-        let written = rustix::io::write(&file, rest).map_err(&failed)?;
+        let written = rustix::io::write(&file, rest)?;
         rest = &rest[written..];
     }
     Ok(())

@@ -114,7 +114,7 @@ pub enum Mount {
         #[serde(with = "text")]
         target: PathBuf,
     },
-    /// A minimal `/dev`: null, zero, full, random, urandom, tty, ptmx, pts, shm, mqueue if IPC is private, fd links.
+    /// A minimal `/dev`: null, zero, full, random, urandom, tty, ptmx, pts, shm, fd links.
     Devices {
         /// Inside, `/dev`.
         #[serde(with = "text")]

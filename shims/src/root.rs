@@ -18,7 +18,8 @@ use rustix::{
 
 use crate::{
     error::SetupError,
-    plan::{Root, Upper},
+    plan::{Mount, Root, Upper},
+    plant::plant,
     sys,
     target::Inside,
 };
@@ -49,19 +50,26 @@ pub(crate) fn copy_tree(path: &Path) -> Result<Tree, Errno> {
     rustix::mount::open_tree(rustix::fs::CWD, path, flags)
 }
 
-/// Copies the mounts at an opened place, and all below.
-pub(crate) fn copy_opened(place: &OwnedFd) -> Result<Tree, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    rustix::mount::open_tree(place, "", flags)
+/// Copies the mount at a name in an opened directory.
+pub(crate) fn copy_part(directory: &OwnedFd, name: &str) -> Result<Tree, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    rustix::mount::open_tree(directory, name, flags)
 }
 
 /// Mounts a detached tree on an opened place.
 pub(crate) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(tree, "", target, "", flags)
+}
+
+/// Mounts a detached tree on a name in an opened directory.
+pub(crate) fn attach_at(
+    tree: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
+    name: &str,
+) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", directory, name, flags)
 }
 
 /// Attributes of mounts of the host: none of its privileges come along.
@@ -120,7 +128,10 @@ impl Sources {
 /// The tmpfs that holds the upper layers made for this environment, if any is needed.
 pub(crate) struct Stage {
     directory: OwnedFd,
-    overlays: u32,
+    /// What it may hold is for the root alone.
+    limited: bool,
+    /// Directories made.
+    count: u32,
 }
 
 impl Stage {
@@ -142,23 +153,36 @@ impl Stage {
             open_directory(Path::new(STAGE)).map_err(|source| staging("/tmp", source))?;
         Ok(Stage {
             directory,
-            overlays: 0,
+            limited: size.is_some(),
+            count: 0,
         })
     }
 
     /// Makes a pair of upper and work directories. `mode` is what the overlay's root will have.
     pub(crate) fn pair(&mut self, mode: Mode) -> Result<(OwnedFd, OwnedFd), Errno> {
-        let number = self.overlays;
-        self.overlays += 1;
-        let directory = |name: String, mode| {
+        let mut open = |name, mode| {
+            let name = self.directory(name, mode)?;
             let flags = OFlags::PATH | OFlags::CLOEXEC;
-            rustix::fs::mkdirat(&self.directory, &*name, mode)?;
             rustix::fs::openat(&self.directory, &*name, flags, Mode::empty())
         };
-        Ok((
-            directory(format!("upper{number}"), mode)?,
-            directory(format!("work{number}"), Mode::RWXU)?,
-        ))
+        Ok((open("upper", mode)?, open("work", Mode::RWXU)?))
+    }
+
+    /// A new directory of it as a mount of its own, with its flags (nosuid, nodev). Costs less than a tmpfs more, most of
+    /// all at the end. `None` where the root's limit would become that of both.
+    pub(crate) fn tree(&mut self, mode: Mode) -> Result<Option<Tree>, Errno> {
+        if self.limited {
+            return Ok(None);
+        }
+        let name = self.directory("tree", mode)?;
+        copy_part(&self.directory, &name).map(Some)
+    }
+
+    fn directory(&mut self, name: &str, mode: Mode) -> Result<String, Errno> {
+        let name = format!("{name}{}", self.count);
+        self.count += 1;
+        rustix::fs::mkdirat(&self.directory, &*name, mode)?;
+        Ok(name)
     }
 }
 
@@ -193,12 +217,15 @@ pub(crate) fn mount_overlay(
     )
 }
 
-/// Mounts the root of the plan where the host's `/tmp` was and gives it, not yet entered.
+/// Mounts the root of the plan where the host's `/tmp` was and gives it, not yet entered; and which of `mounts` are done
+/// with already.
 pub(crate) fn assemble(
     root: &Root,
     sources: &Sources,
+    mounts: &[Mount],
     stage: &mut Option<Stage>,
-) -> Result<Inside, SetupError> {
+) -> Result<(Inside, Vec<bool>), SetupError> {
+    let mut planted = vec![false; mounts.len()];
     match (sources, root) {
         (Sources::Overlay { lowers, upper }, Root::Overlay { lowers: paths, .. }) => {
             let overlay = |source: Errno| SetupError::Overlay {
@@ -211,6 +238,9 @@ pub(crate) fn assemble(
                 (Some(pair), _) => (&pair.0, &pair.1),
                 (None, Some(stage)) => {
                     made = stage.pair(Mode::from_raw_mode(0o755)).map_err(overlay)?;
+                    if let [lower] = &lowers[..] {
+                        planted = plant(mounts, lower.as_fd(), made.0.as_fd());
+                    }
                     (&made.0, &made.1)
                 }
                 // A plan with neither has been given a stage.
@@ -232,7 +262,7 @@ pub(crate) fn assemble(
         _ => unreachable!("the sources were opened for this root"),
     }
     open_directory(Path::new(STAGE))
-        .map(Inside::new)
+        .map(|root| (Inside::new(root), planted))
         .map_err(|source| SetupError::Staging {
             what: "the new root".to_owned(),
             source: source.into(),

@@ -15,7 +15,7 @@ use rustix::{
 
 use crate::{
     errno::Errno,
-    error::LaunchError,
+    error::{LaunchError, SetupError},
     explain,
     launch::RelayedSignals,
     terminal::Terminal,
@@ -166,15 +166,7 @@ impl Running {
                         self.recording = Some((listener, root));
                     }
                 }
-                Packet::Failed(error) => {
-                    let hint = match &error {
-                        crate::SetupError::Maps { source, .. }
-                        | crate::SetupError::Propagation { source } => explain::restricted(*source),
-                        _ => String::new(),
-                    };
-                    let error = Box::new(error);
-                    return Err(LaunchError::Setup { error, hint });
-                }
+                Packet::Failed(error) => return Err(failed(error)),
                 Packet::Report(_) | Packet::End => return Err(LaunchError::Vanished),
             }
         }
@@ -205,9 +197,9 @@ impl Running {
                     }
                     Packet::Report(Report::Stopped(signal)) => self.stop(signal),
                     Packet::End => return Ok(()),
-                    Packet::Report(Report::Started)
-                    | Packet::Failed(_)
-                    | Packet::Descriptors(_) => {}
+                    // Where it was not waited for, this is where it shows that nothing started.
+                    Packet::Failed(error) => return Err(failed(error)),
+                    Packet::Report(Report::Started) | Packet::Descriptors(_) => {}
                 }
             }
         }
@@ -304,6 +296,18 @@ impl Running {
         }
         waited.map(drop).map_err(Errno::from)
     }
+}
+
+/// Why there is no environment.
+fn failed(error: SetupError) -> LaunchError {
+    let hint = match &error {
+        SetupError::Maps { source, .. } | SetupError::Propagation { source } => {
+            explain::restricted(*source)
+        }
+        _ => String::new(),
+    };
+    let error = Box::new(error);
+    LaunchError::Setup { error, hint }
 }
 
 impl Drop for Running {

@@ -44,6 +44,8 @@ pub(crate) struct Prepared<'p> {
     pub(crate) maps_from_outside: bool,
     /// Standard input is the terminal that the caller has in the foreground, and the command is to have it.
     pub(crate) terminal: bool,
+    /// The launching process is told when the command has started.
+    pub(crate) announced: bool,
     /// The caller's signal mask.
     pub(crate) mask: SigSet,
 }
@@ -127,8 +129,10 @@ fn start(
         signals,
         terminal: prepared.terminal.then_some(STANDARD_INPUT),
     };
-    let started = envd_init::protocol::Report::Started.encode();
-    let _ = rustix::net::send(control, &started, rustix::net::SendFlags::NOSIGNAL);
+    if prepared.announced {
+        let started = envd_init::protocol::Report::Started.encode();
+        let _ = rustix::net::send(control, &started, rustix::net::SendFlags::NOSIGNAL);
+    }
     Ok((duty, inside))
 }
 
@@ -155,17 +159,11 @@ fn build(prepared: &Prepared<'_>) -> Result<Inside, SetupError> {
         (_, true) => Some(Stage::mount(None)?),
         _ => None,
     };
-    let inside = root::assemble(&plan.root, &sources, &mut stage)?;
+    let (inside, planted) = root::assemble(&plan.root, &sources, &plan.mounts, &mut stage)?;
     let caller_is_root = prepared.caller.uid == 0;
-    for (mount, source) in plan.mounts.iter().zip(&opened) {
-        mounts::apply(
-            mount,
-            source,
-            &inside,
-            &mut stage,
-            &plan.namespaces,
-            caller_is_root,
-        )?;
+    let sourced = plan.mounts.iter().zip(&opened);
+    for ((mount, source), _) in sourced.zip(planted).filter(|(_, planted)| !planted) {
+        mounts::apply(mount, source, &inside, &mut stage, caller_is_root)?;
     }
     root::enter(&inside)?;
     if plan.namespaces.uts && !plan.hostname.is_empty() {

@@ -314,6 +314,20 @@ pub(crate) fn landlock_version() -> i32 {
     version.clamp(0, i32::MAX.into()) as i32
 }
 
+/// Has host names looked up in `/etc/hosts` and by DNS only, whatever `nsswitch.conf` says.
+///
+/// For programs that are linked statically: these two are part of the C library, for any other way it would load shared
+/// libraries of the host, which belong to the host's C library and not to this one. Call it before there is a second thread.
+#[cfg(target_env = "gnu")]
+pub fn look_names_up_without_modules() {
+    unsafe extern "C" {
+        fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
+    }
+    // SAFETY: both are C strings, of which the library keeps what it needs. It fails only for a database that it does not
+    // know, and then nothing has changed.
+    unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
+}
+
 /// Brings the loopback device of this network namespace up.
 pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: a structure of integers and a union of such, for which zeroes are valid.

@@ -109,10 +109,13 @@ pub(crate) fn is_target(path: &Path) -> bool {
             .all(|component| matches!(component, RootDir | Normal(_)))
 }
 
+/// The mode of a directory that is only made to mount something on it, and of its parents.
+pub(crate) const MOUNT_POINT: Mode = Mode::from_raw_mode(0o755);
+
 /// Makes an empty file or directory. Their modes are for looking at: something is mounted over them.
 fn make(parent: BorrowedFd<'_>, name: &Path, kind: Kind) -> Result<(), Errno> {
     match kind {
-        Kind::Directory => rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)),
+        Kind::Directory => rustix::fs::mkdirat(parent, name, MOUNT_POINT),
         Kind::File => rustix::fs::mknodat(
             parent,
             name,

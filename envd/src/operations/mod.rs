@@ -102,6 +102,9 @@ impl Local {
     }
 
     fn fetcher(&self) -> Fetcher {
+        // Whatever looks a name up does so for a fetcher.
+        #[cfg(envd_static)]
+        envd_shims::look_names_up_without_modules();
         Fetcher::new(FetchSettings {
             offline: self.settings.offline,
             concurrency: self.settings.concurrency as usize,

@@ -9,7 +9,7 @@ use crate::{
     config::EnvironmentSection,
     lock::Lock,
     progress::Progress,
-    realise::configure::key,
+    realise::key::memo_key,
 };
 
 /// After this many seconds the versions are chosen anew: a week.
@@ -25,7 +25,7 @@ pub(super) fn realise(
     let wanted = locking::Wanted::of(&section)?;
     let inputs = wanted.inputs()?.digest();
     let name = format!("tool-{}", &inputs.to_string()[..32]);
-    let ready = key(&["tool", &inputs.to_string()]);
+    let ready = memo_key(&["tool", &inputs.to_string()]);
     let kept = local.store()?.root(&name)?;
     let fresh = kept
         .as_ref()

@@ -9,7 +9,7 @@ use crate::{
     lock::Lock,
     progress::Progress,
     project::Project,
-    realise::{self, Realised, configure::key},
+    realise::{self, Realised, key::memo_key},
 };
 
 /// `envd run` and `envd enter`.
@@ -24,7 +24,7 @@ pub(super) fn project(
     // The bytes of the lock decide, so that whatever was changed in it is looked at again.
     let ready = |lock: &[u8]| {
         let lock = Digest::of(lock).to_string();
-        key(&[
+        memo_key(&[
             "ready",
             &project.root.to_string_lossy(),
             &lock,

@@ -6,6 +6,7 @@
 
 pub mod compose;
 pub mod configure;
+pub mod key;
 pub mod packages;
 
 use std::{

@@ -8,7 +8,7 @@ use std::{
 
 use envd_store::{Digest, Session, TreeId};
 
-use super::{RealiseError, Source, compose::Package, configure::key};
+use super::{RealiseError, Source, compose::Package, key::memo_key};
 use crate::{
     progress::{Phase, Progress},
     provider::{Artifact, debian::deb},
@@ -19,7 +19,7 @@ const UNPACK_VERSION: &str = "1";
 
 /// The tree of a package file that was unpacked before.
 fn known(session: &Session, artifact: &Artifact) -> Option<TreeId> {
-    let key = key(&["deb", UNPACK_VERSION, &artifact.sha256.to_string()]);
+    let key = memo_key(&["deb", UNPACK_VERSION, &artifact.sha256.to_string()]);
     session.store().memo(&key)
 }
 
@@ -142,6 +142,6 @@ fn unpack(session: &Session, artifact: &Artifact, path: &Path) -> Result<(), Rea
     }
     let tree = deb::unpack(session, path).map_err(refused)?;
     let id = session.add_tree(&tree)?;
-    let key = key(&["deb", UNPACK_VERSION, &artifact.sha256.to_string()]);
+    let key = memo_key(&["deb", UNPACK_VERSION, &artifact.sha256.to_string()]);
     Ok(session.set_memo(&key, &id)?)
 }

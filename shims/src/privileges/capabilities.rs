@@ -1,7 +1,10 @@
 //! Capabilities (capabilities(7)): the kept ones in every set, all others in none.
 
 use caps::{CapSet, Capability, CapsHashSet};
-use rustix::thread::CapabilitiesSecureBits as SecureBits;
+use rustix::thread::{
+    CapabilitiesSecureBits as SecureBits, CapabilitySet, CapabilitySets, capabilities,
+    set_capabilities,
+};
 
 use crate::error::{LaunchError, SetupError};
 
@@ -38,7 +41,10 @@ impl Kept {
                 return Err(said(error));
             }
         }
-        caps::set(None, CapSet::Inheritable, &self.0).map_err(said)?;
+        let inheritable = self.set();
+        capabilities(None)
+            .and_then(|now| set_capabilities(None, CapabilitySets { inheritable, ..now }))
+            .map_err(|error| failed(error.to_string()))?;
         for capability in &self.0 {
             caps::raise(None, CapSet::Ambient, *capability).map_err(said)?;
         }
@@ -60,18 +66,30 @@ impl Kept {
 
     /// Reduces what the process may do to what is kept. There is no way back.
     pub(crate) fn settle(&self) -> Result<(), SetupError> {
-        for set in [CapSet::Effective, CapSet::Permitted] {
-            caps::set(None, set, &self.0).map_err(|error| SetupError::Capabilities {
-                what: error.to_string(),
-            })?;
-        }
-        Ok(())
+        let kept = self.set();
+        reduce(kept, kept)
     }
+
+    fn set(&self) -> CapabilitySet {
+        let bits = self.0.iter().map(Capability::bitmask);
+        CapabilitySet::from_bits_retain(bits.fold(0, |all, bit| all | bit))
+    }
+}
+
+fn reduce(permitted: CapabilitySet, inheritable: CapabilitySet) -> Result<(), SetupError> {
+    let sets = CapabilitySets {
+        effective: permitted,
+        permitted,
+        inheritable,
+    };
+    set_capabilities(None, sets).map_err(|error| SetupError::Capabilities {
+        what: error.to_string(),
+    })
 }
 
 /// Leaves PID 1 with the one capability it needs: to signal a command that has changed its user.
 pub(crate) fn settle_init() -> Result<(), SetupError> {
-    Kept(CapsHashSet::from([Capability::CAP_KILL])).settle()
+    reduce(CapabilitySet::KILL, CapabilitySet::empty())
 }
 
 #[cfg(test)]

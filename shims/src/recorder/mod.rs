@@ -62,7 +62,7 @@ pub fn run_recorded(plan: &Plan, inspect: &mut Inspect<'_>) -> Result<Recorded, 
         let message = "run_recorded takes a plan that records ownership".to_owned();
         return Err(LaunchError::Plan(message));
     }
-    let mut running = launch_any(plan)?;
+    let mut running = launch_any(plan, true)?;
     let downgrades = running.downgrades().to_vec();
     let (listener, root) = running.take_recording().ok_or(LaunchError::Recorder {
         step: "get its listener",

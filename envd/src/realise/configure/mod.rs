@@ -5,26 +5,25 @@
 //! most of the time and depend on little (byte-compiling Python) are put off ([`recipe::DEFERRED`]), run apart, and kept by
 //! their own inputs, so that one more package does not do them all again.
 
+mod deferred;
 pub mod recipe;
 pub mod scripts;
 pub mod step;
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
     fs,
-    os::unix::{ffi::OsStringExt, fs::PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use envd_store::{Digest, Entry, Hasher, Meta, Node, Session, Tree, TreeId};
+use envd_store::{Session, Tree, TreeId};
 
-use self::step::{Job, StepError};
-use super::{RealiseError, compose::Composed, compose::Package};
+use self::{
+    deferred::{Call, parse_calls},
+    step::{Job, StepError},
+};
+use super::{RealiseError, compose::Composed, compose::Package, key::memo_key};
 use crate::progress::{Phase, Progress};
-
-/// How many steps run at once.
-const AT_ONCE: usize = 2;
 
 /// Everything a configuration run needs to know.
 pub struct Configuration<'a> {
@@ -52,12 +51,12 @@ impl Configuration<'_> {
     /// The layers, from the store where it has them, else made.
     pub fn layers(&self) -> Result<Layers, RealiseError> {
         let base_id = self.session.add_tree(&self.composed.tree)?;
-        let key = key(&[
+        let key = memo_key(&[
             "configure",
             &recipe::VERSION.to_string(),
             &base_id.to_string(),
         ]);
-        let calls_key = self::key(&["configure-calls", &key.to_string()]);
+        let calls_key = memo_key(&["configure-calls", &key.to_string()]);
         let mut run = Run {
             configuration: self,
             base_id,
@@ -87,9 +86,6 @@ impl Configuration<'_> {
         })
     }
 }
-
-/// A call that a stand-in noted: program and arguments.
-type Call = Vec<OsString>;
 
 struct Run<'a> {
     configuration: &'a Configuration<'a>,
@@ -217,70 +213,6 @@ impl Run<'_> {
         Ok((layer, parse_calls(&log)))
     }
 
-    /// The layers of the commands that were put off, in a fixed order.
-    fn deferred(&mut self, calls: &[Call]) -> Result<Vec<TreeId>, RealiseError> {
-        let mut layers = BTreeMap::new();
-        let mut waiting = Vec::new();
-        let mut configured = None;
-        for (number, call) in calls.iter().enumerate() {
-            let tree = match &configured {
-                Some(tree) => tree,
-                None => configured.insert(self.configured()?),
-            };
-            let key = self.call_key(call, tree)?;
-            match self.session().store().memo(&key) {
-                Some(layer) => {
-                    layers.insert(number, layer);
-                }
-                None => waiting.push((number, key, call.clone())),
-            }
-        }
-        let progress = self.configuration.progress;
-        if !waiting.is_empty() {
-            progress.started(Phase::Finish, waiting.len() as u64);
-        }
-        let lowers = if waiting.is_empty() {
-            Vec::new()
-        } else {
-            self.configured_directories()?
-        };
-        let mut running = Vec::new();
-        let mut waiting = waiting.into_iter();
-        loop {
-            while running.len() < AT_ONCE
-                && let Some((number, key, command)) = waiting.next()
-            {
-                let job = Job {
-                    parent: own_id(),
-                    store: self.session().store().path(""),
-                    lowers: lowers.clone(),
-                    below: [Some(self.base_id), self.base_layer]
-                        .into_iter()
-                        .flatten()
-                        .collect(),
-                    directory: self.step_directory()?,
-                    command,
-                    stand_ins: Vec::new(),
-                };
-                running.push((
-                    number,
-                    key,
-                    step::start(self.configuration.program, &job).map_err(RealiseError::Step)?,
-                ));
-            }
-            if running.is_empty() {
-                break;
-            }
-            let (number, key, step) = running.remove(0);
-            let layer = step.wait(&mut |_| {}).map_err(RealiseError::Step)?;
-            self.session().set_memo(&key, &layer)?;
-            layers.insert(number, layer);
-            progress.advance(Phase::Finish, 1);
-        }
-        progress.finished(Phase::Finish);
-        Ok(layers.into_values().collect())
-    }
-
     /// The composed tree with dpkg's layer.
     fn configured(&self) -> Result<Tree, RealiseError> {
         let mut tree = self.configuration.composed.tree.clone();
@@ -302,172 +234,9 @@ impl Run<'_> {
             }
         }
     }
-
-    /// What a put-off call's result depends on.
-    fn call_key(&self, call: &Call, configured: &Tree) -> Result<Digest, RealiseError> {
-        let program = call.iter().find_map(|word| {
-            let text = word.to_str()?.strip_prefix('/')?;
-            recipe::DEFERRED
-                .iter()
-                .find(|d| recipe::matches(d.pattern, text))
-        });
-        let Some(deferred) = program else {
-            return Err(RealiseError::Step(StepError::Failed {
-                at: String::new(),
-                tail: format!("unknown call {call:?}"),
-            }));
-        };
-        let packages = self.configuration.packages;
-        let mut hasher = KeyHasher::new("deferred");
-        hasher.word(&recipe::VERSION.to_le_bytes());
-        for word in call {
-            hasher.word(&word.clone().into_vec());
-            // A file or directory that is named is an input with all below it.
-            if let Some(path) = word.to_str().and_then(|text| text.strip_prefix('/')) {
-                hasher.word(subtree(configured, path).as_bytes());
-            }
-        }
-        let option = deferred.package_option.and_then(|option| {
-            let at = call.iter().position(|word| word == option)?;
-            // Possibly with an architecture, `python3-yaml:amd64`.
-            call.get(at + 1)?.to_str()?.split(':').next()
-        });
-        for path in deferred.files {
-            hasher.word(subtree(configured, path).as_bytes());
-        }
-        for package in packages {
-            let is_input = deferred
-                .inputs
-                .iter()
-                .any(|pattern| recipe::matches(pattern, &package.name));
-            if is_input || option == Some(package.name.as_str()) {
-                hasher.word(package.name.as_bytes());
-                hasher.word(package.id.0.as_bytes());
-            }
-        }
-        Ok(hasher.finish())
-    }
-
-    /// Keeps the calls beside the layer: a tree of one file.
-    fn remember_calls(&self, calls: &[Call]) -> Result<TreeId, RealiseError> {
-        let mut text = Vec::new();
-        for call in calls {
-            for word in call {
-                text.extend(word.clone().into_vec());
-                text.push(0);
-            }
-            text.extend(b"\n\0");
-        }
-        let (digest, size) = self.session().put(&text, 0o644)?;
-        let mut builder = Tree::builder();
-        let meta = Meta {
-            mode: 0o644,
-            ..Meta::default()
-        };
-        let node = Node::File { digest, size };
-        builder
-            .insert(super::checked("calls"), Entry { meta, node })
-            .map_err(RealiseError::Tree)?;
-        let tree = builder.finish().map_err(RealiseError::Tree)?;
-        Ok(self.session().add_tree(&tree)?)
-    }
-
-    fn remembered_calls(&self, id: &TreeId) -> Result<Vec<Call>, RealiseError> {
-        let store = self.session().store();
-        let tree = store.tree(id)?;
-        Ok(parse_calls(
-            &super::compose::read(store, &tree, "calls")?.unwrap_or_default(),
-        ))
-    }
 }
 
 /// This process, as its children know it.
 fn own_id() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
-}
-
-/// Reads what the stand-ins noted. The same call twice is one call.
-fn parse_calls(log: &[u8]) -> Vec<Call> {
-    let mut calls: Vec<Call> = Vec::new();
-    let mut call = Call::new();
-    // Each word ends with a NUL, each call with a word that is a line feed. Words may be empty.
-    for word in log.split_inclusive(|&b| b == 0) {
-        let word = word.strip_suffix(b"\0").unwrap_or(word);
-        if word == b"\n" {
-            let call = std::mem::take(&mut call);
-            if !call.is_empty() && !calls.contains(&call) {
-                calls.push(call);
-            }
-        } else {
-            call.push(OsString::from_vec(word.to_vec()));
-        }
-    }
-    calls
-}
-
-/// The digest of one path of a tree and all below it.
-fn subtree(tree: &Tree, at: &str) -> Digest {
-    let mut hasher = KeyHasher::new("subtree");
-    if let Ok(at) = envd_store::TreePath::new(at.trim_end_matches('/').as_bytes()) {
-        let top = tree.get(&at).map(|entry| (&at, entry));
-        for (path, entry) in top.into_iter().chain(tree.below(&at)) {
-            hasher.word(path.as_bytes());
-            hasher.word(&entry.meta.mode.to_le_bytes());
-            match &entry.node {
-                Node::Directory => hasher.word(b"d"),
-                Node::File { digest, .. } => hasher.word(digest.as_bytes()),
-                Node::Symlink { target } => hasher.word(target),
-                Node::HardLink { target } => hasher.word(target.as_bytes()),
-                Node::Whiteout => hasher.word(b"w"),
-            }
-        }
-    }
-    hasher.finish()
-}
-
-/// A digest of words, each with its length, so that no two lists of words are alike.
-struct KeyHasher(Hasher);
-
-impl KeyHasher {
-    fn new(kind: &str) -> Self {
-        let mut hasher = Self(Hasher::default());
-        hasher.word(kind.as_bytes());
-        hasher
-    }
-
-    fn word(&mut self, word: &[u8]) {
-        self.0.update(&(word.len() as u64).to_le_bytes());
-        self.0.update(word);
-    }
-
-    fn finish(self) -> Digest {
-        self.0.finish().0
-    }
-}
-
-/// The key of a cached result with these inputs.
-pub fn key(words: &[&str]) -> Digest {
-    let mut hasher = KeyHasher::new("envd-memo 1");
-    for word in words {
-        hasher.word(word.as_bytes());
-    }
-    hasher.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_are_read_back_once_each() {
-        let log = b"/usr/bin/py3compile\0-p\0python3-six\0\n\0/usr/bin/py3compile\0-p\0python3-six\0\n\0a\0\n\0";
-        let calls = parse_calls(log);
-        assert_eq!(calls.len(), 2);
-        assert_eq!(calls[0], ["/usr/bin/py3compile", "-p", "python3-six"]);
-    }
-
-    #[test]
-    fn keys_tell_words_apart() {
-        assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
-    }
 }

@@ -137,6 +137,8 @@ pub fn environment() -> BTreeMap<String, std::ffi::OsString> {
         ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
         ("DPKG_FORCE", "unsafe-io"),
         ("PYTHONHASHSEED", "0"),
+        // Modules are compiled when it is asked for, not when some program happens to import them.
+        ("PYTHONDONTWRITEBYTECODE", "1"),
         ("SOURCE_DATE_EPOCH", &clock),
     ]
     .into_iter()

@@ -39,13 +39,17 @@ impl Maps {
         }
     }
 
-    /// All ids; takes CAP_SETUID outside.
-    pub(crate) fn all(ids: &Ids, caller: Caller) -> Self {
-        Maps {
-            uid: exchange(ids.uid, caller.uid),
-            gid: exchange(ids.gid, caller.gid),
-            setgroups: true,
+    /// All ids that there are; takes CAP_SETUID outside. `None` where there is only the caller's.
+    pub(crate) fn all(ids: &Ids, caller: Caller, existing: &Existing) -> Option<Self> {
+        let only = |ranges: &[Range]| matches!(ranges, [(_, 1)]);
+        if only(&existing.uids) && only(&existing.gids) {
+            return None;
         }
+        Some(Maps {
+            uid: exchange(ids.uid, caller.uid, &existing.uids),
+            gid: exchange(ids.gid, caller.gid, &existing.gids),
+            setgroups: true,
+        })
     }
 
     /// Writes them below `/proc/PID`; on failure tells which file.
@@ -78,13 +82,55 @@ fn write_once(file: &Path, content: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Every id as itself, but `inside` and `outside` exchanged.
-fn exchange(inside: u32, outside: u32) -> String {
+/// First id and how many.
+type Range = (u32, u32);
+
+/// The ids of the caller's user namespace: what a container was given is not always all.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Existing {
+    uids: Vec<Range>,
+    gids: Vec<Range>,
+}
+
+impl Existing {
+    pub(crate) fn current() -> Self {
+        let ranges = |file| ranges(&fs::read_to_string(file).unwrap_or_default());
+        Existing {
+            uids: ranges("/proc/self/uid_map"),
+            gids: ranges("/proc/self/gid_map"),
+        }
+    }
+}
+
+/// The inner ids of a map; without one, all.
+fn ranges(map: &str) -> Vec<Range> {
+    let mut ranges: Vec<Range> = map
+        .lines()
+        .filter_map(|line| {
+            let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
+            Some((numbers.next()??, numbers.nth(1)??))
+        })
+        .collect();
+    if ranges.is_empty() {
+        ranges.push((0, u32::MAX));
+    }
+    ranges
+}
+
+/// Every id that exists as itself, but `inside` and `outside` exchanged.
+fn exchange(inside: u32, outside: u32, existing: &[Range]) -> String {
     let (low, high) = (inside.min(outside), inside.max(outside));
     let mut map = String::new();
     let mut line = |inside: u32, outside: u32, count: u32| {
-        if count > 0 {
-            map.push_str(&format!("{inside} {outside} {count}\n"));
+        for &(first, length) in existing {
+            let from = outside.max(first);
+            let to = outside
+                .saturating_add(count)
+                .min(first.saturating_add(length));
+            if from < to {
+                let inside = inside + (from - outside);
+                map.push_str(&format!("{inside} {from} {}\n", to - from));
+            }
         }
     };
     line(0, 0, low);
@@ -106,12 +152,31 @@ mod tests {
 
     #[test]
     fn all_ids_are_mapped_once() {
-        assert_eq!(exchange(0, 0), "0 0 1\n1 1 4294967294\n");
+        let all = ranges("         0          0 4294967295\n");
+        assert_eq!(exchange(0, 0, &all), "0 0 1\n1 1 4294967294\n");
         assert_eq!(
-            exchange(1000, 0),
+            exchange(1000, 0, &all),
             "0 1000 1\n1 1 999\n1000 0 1\n1001 1001 4294966294\n"
         );
-        assert_eq!(exchange(0, 1), "0 1 1\n1 0 1\n2 2 4294967293\n");
+        assert_eq!(exchange(0, 1, &all), "0 1 1\n1 0 1\n2 2 4294967293\n");
+    }
+
+    /// In a container with a range of ids, mapping one that is not in it would be refused.
+    #[test]
+    fn ids_that_a_container_was_not_given_are_not_mapped() {
+        let given = ranges("0 1000 1\n1 100000 65535\n");
+        assert_eq!(exchange(0, 0, &given), "0 0 1\n1 1 65535\n");
+        assert_eq!(exchange(5, 0, &given), "0 5 1\n1 1 4\n5 0 1\n6 6 65530\n");
+        let ids = Ids {
+            uid: 0,
+            gid: 0,
+            all: true,
+        };
+        let one = Existing {
+            uids: ranges("0 1000 1\n"),
+            gids: ranges("0 1000 1\n"),
+        };
+        assert_eq!(Maps::all(&ids, Caller { uid: 0, gid: 0 }, &one), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     command::Ready,
     error::LaunchError,
     explain,
-    ids::{Caller, Maps},
+    ids::{Caller, Existing, Maps},
     plan::{Mount, Plan, Seccomp},
     privileges::{capabilities::Kept, landlock::Domain},
     running::{Downgrade, Running},
@@ -132,13 +132,19 @@ pub(crate) fn launch_any(plan: &Plan, announced: bool) -> Result<Running, Launch
         announced,
         mask: signals.before,
     };
-    let mut control = Some(theirs);
-    let cloned = sys::clone_process(namespaces(plan), || match control.take() {
-        Some(control) => setup::run(&prepared, control),
-        None => sys::exit(125),
+    // Each process holds its own end only: held by both, an end that closes would never show, and each would wait for the
+    // other where something goes wrong between them.
+    let (mut ours, mut control) = (Some(ours), Some(theirs));
+    let cloned = sys::clone_process(namespaces(plan), || {
+        drop(ours.take());
+        match control.take() {
+            Some(control) => setup::run(&prepared, control),
+            None => sys::exit(125),
+        }
     });
-    // The new process has its own. Held here as well, its end would never show.
     drop(control);
+    // Only the new process, whose memory is a copy, has taken it.
+    let ours = ours.ok_or(LaunchError::Vanished)?;
     let (pid, pidfd) = cloned.map_err(|error| {
         let source = error.into();
         LaunchError::Namespaces {
@@ -237,7 +243,12 @@ fn namespaces(plan: &Plan) -> libc::c_int {
 fn maps(plan: &Plan, caller: Caller, downgrades: &mut Vec<Downgrade>) -> (Maps, bool) {
     let all = plan.ids.all && !plan.privileges.record_ownership;
     if all && caller.uid == 0 {
-        return (Maps::all(&plan.ids, caller), true);
+        let all = Maps::all(&plan.ids, caller, &Existing::current());
+        return match all {
+            Some(maps) => (maps, true),
+            // Root of a user namespace with this one id: its own are all there are.
+            None => (Maps::own(&plan.ids, caller), false),
+        };
     }
     if all {
         downgrades.push(Downgrade::Ids);

@@ -86,8 +86,11 @@ fn start(
 
     if prepared.maps_from_outside {
         let mut go = [0; 1];
-        rustix::net::recv(control, &mut go[..], rustix::net::RecvFlags::empty())
-            .map_err(protect("recv"))?;
+        let received = rustix::net::recv(control, &mut go[..], rustix::net::RecvFlags::empty());
+        if received.map_err(protect("recv"))?.1 == 0 {
+            // The launching process has given up.
+            sys::exit(125)
+        }
     } else {
         prepared.maps.write_own()?;
     }

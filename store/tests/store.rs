@@ -1,4 +1,4 @@
-//! The store as one process sees it.
+//! The store as one process sees it. This is one file because it is one suite over one fixture.
 
 mod support;
 

@@ -114,7 +114,7 @@ impl Entering<'_> {
         }
         // No descriptor of the view may leak into what runs in it.
         drop(root);
-        let exit = self.operations.launch(&plan, &self.inside.require)?;
+        let exit = self.operations.launch(&plan)?;
         Ok(exit.into())
     }
 }

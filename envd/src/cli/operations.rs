@@ -74,8 +74,11 @@ pub trait Operations {
         progress: &dyn Progress,
     ) -> Result<image::Report, Failure>;
 
-    /// Starts the plan's command, waits, and gives how it ended. `require` names mechanisms without which not to start.
-    fn launch(&self, plan: &Plan, require: &[String]) -> Result<Exit, Failure>;
+    /// Refuses where one of these mechanisms does not work, or is none. Asked before anything is fetched.
+    fn require(&self, mechanisms: &[String]) -> Result<(), Failure>;
+
+    /// Starts the plan's command, waits, and gives how it ended.
+    fn launch(&self, plan: &Plan) -> Result<Exit, Failure>;
 
     /// Where the store is and how much is in it.
     fn store_info(&self) -> Result<store::Info, Failure>;

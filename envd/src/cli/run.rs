@@ -59,6 +59,7 @@ pub(super) fn in_project(
     let manifest: Manifest = context.manifest(&project)?;
     let caller = Caller::of_this_process(&context.variables);
     let workplace = Workplace::project(&project.root, &caller.home)?;
+    operations.require(&inside.require)?;
     let environment = {
         let progress = context.progress();
         operations.realise(&project, &manifest, &progress)?

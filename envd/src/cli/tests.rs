@@ -87,7 +87,13 @@ impl Operations for Recorder {
     ) -> Result<image::Report, Failure> {
         Err(Failure::new(Kind::Other, "no image is asked for here"))
     }
-    fn launch(&self, plan: &Plan, _: &[String]) -> Result<Exit, Failure> {
+    fn require(&self, mechanisms: &[String]) -> Result<(), Failure> {
+        match &mechanisms.first() {
+            None => Ok(()),
+            Some(name) => Err(Failure::new(Kind::Host, format!("{name} is required"))),
+        }
+    }
+    fn launch(&self, plan: &Plan) -> Result<Exit, Failure> {
         self.launched.borrow_mut().push(plan.clone());
         Ok(Exit::Code(42))
     }
@@ -340,6 +346,19 @@ fn failures_keep_their_kind() {
         fix: None,
     });
     assert_eq!(kind(&scene, &["doctor"]), Kind::Host);
+}
+
+#[test]
+fn what_is_required_is_asked_for_before_anything_is_fetched() {
+    let scene = scene("[env]\npackages = [\"hello\"]\n");
+    let failure = scene
+        .run(&["run", "--require", "landlock", "--", "hello"])
+        .unwrap_err();
+    assert_eq!(failure.kind, Kind::Host);
+    assert!(
+        scene.operations.sections.borrow().is_empty(),
+        "nothing was realised"
+    );
 }
 
 #[test]

@@ -63,6 +63,7 @@ pub fn run(
             "note: nothing of {place} is seen inside; a directory of its own would be"
         ));
     }
+    operations.require(&arguments.inside.require)?;
     let environment = {
         let progress = context.progress();
         operations.realise_once(&section, &progress)?

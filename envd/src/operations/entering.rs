@@ -14,34 +14,39 @@ const NEEDED: [&str; 6] = [
     "overlay",
 ];
 
-/// Runs the plan's command.
-pub(super) fn launch(plan: &Plan, require: &[String]) -> Result<Exit, Failure> {
-    if !require.is_empty() {
-        let mechanisms = doctor()?;
-        for name in require {
-            let Some(mechanism) = mechanisms.iter().find(|mechanism| mechanism.name == *name)
-            else {
-                let names: Vec<&str> = mechanisms
-                    .iter()
-                    .map(|mechanism| mechanism.name.as_str())
-                    .collect();
-                return Err(
-                    Failure::new(Kind::Usage, format!("there is no mechanism `{name}`"))
-                        .help(format!("there are {}", names.join(", "))),
-                );
-            };
-            if mechanism.state != doctor::State::Works {
-                let failure = Failure::new(
-                    Kind::Host,
-                    format!("{name} is required: {}", mechanism.detail),
-                );
-                return Err(match &mechanism.fix {
-                    Some(fix) => failure.help(fix.clone()),
-                    None => failure,
-                });
-            }
+/// `--require`.
+pub(super) fn require(names: &[String]) -> Result<(), Failure> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mechanisms = doctor()?;
+    for name in names {
+        let Some(mechanism) = mechanisms.iter().find(|mechanism| mechanism.name == *name) else {
+            let known: Vec<&str> = mechanisms
+                .iter()
+                .map(|mechanism| mechanism.name.as_str())
+                .collect();
+            return Err(
+                Failure::new(Kind::Usage, format!("there is no mechanism `{name}`"))
+                    .help(format!("there are {}", known.join(", "))),
+            );
+        };
+        if mechanism.state != doctor::State::Works {
+            let failure = Failure::new(
+                Kind::Host,
+                format!("{name} is required: {}", mechanism.detail),
+            );
+            return Err(match &mechanism.fix {
+                Some(fix) => failure.help(fix.clone()),
+                None => failure,
+            });
         }
     }
+    Ok(())
+}
+
+/// Runs the plan's command.
+pub(super) fn launch(plan: &Plan) -> Result<Exit, Failure> {
     // For untrusted work a wall less is news; for people's own it is what `envd doctor` is for.
     let strict = plan.privileges.seccomp == Seccomp::Strict;
     let mut downgraded = |downgrade: &Downgrade| match strict {

@@ -246,8 +246,12 @@ impl Operations for Local {
         image::write(self, project, manifest, output, command, progress)
     }
 
-    fn launch(&self, plan: &Plan, require: &[String]) -> Result<Exit, Failure> {
-        entering::launch(plan, require)
+    fn require(&self, mechanisms: &[String]) -> Result<(), Failure> {
+        entering::require(mechanisms)
+    }
+
+    fn launch(&self, plan: &Plan) -> Result<Exit, Failure> {
+        entering::launch(plan)
     }
 
     fn store_info(&self) -> Result<store::Info, Failure> {

@@ -164,6 +164,8 @@ fn run_one(runner: &Runner, executable: &Executable, path: &Path, total: &mut To
             .env("HOME", &user.dir)
             .env("USER", &user.name)
             .env("LOGNAME", &user.name)
+            // The user has no toolchain: what a test needs is beside it.
+            .env_remove("CARGO")
             .env_remove("XDG_RUNTIME_DIR");
     }
     let mut child = command
@@ -247,11 +249,32 @@ fn copied(executables: &[Executable], envd: &Path, copy: &Path) -> Result<(PathB
         fs::copy(&executable.path, &target)?;
         paths.push(target);
     }
+    copy_examples(executables, copy)?;
     let program = programs.join("envd");
     fs::copy(envd, &program)?;
     copy_sources(&workspace(), &copy.join("workspace"))?;
     succeed(Command::new("chmod").args(["-R", "a+rX"]).arg(copy))?;
     Ok((program, paths))
+}
+
+/// The examples that cargo built for the tests, where a test looks for them: `examples/` beside the directory it is in.
+fn copy_examples(executables: &[Executable], copy: &Path) -> Result<()> {
+    let built = executables
+        .first()
+        .and_then(|executable| executable.path.ancestors().nth(2));
+    let Some(built) = built.map(|profile| profile.join("examples")) else {
+        return Ok(());
+    };
+    let target = copy.join("examples");
+    fs::create_dir(&target)?;
+    for entry in fs::read_dir(built)?.flatten() {
+        let name = entry.file_name();
+        // Each is there a second time under a name with digits, and has notes about its sources.
+        if entry.file_type()?.is_file() && !name.to_string_lossy().contains(['-', '.']) {
+            fs::copy(entry.path(), target.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 fn copy_sources(from: &Path, to: &Path) -> Result<()> {

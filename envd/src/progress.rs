@@ -13,10 +13,6 @@ pub enum Phase {
     Configure,
     /// Running what configuring put off, such as byte-compiling; counted in commands.
     Finish,
-    /// Merging trees into one root; counted in packages.
-    Compose,
-    /// Projecting the root as a directory; counted in files.
-    View,
 }
 
 /// Someone who is told how far the work is. Several phases may be under way at once, from several threads.

@@ -19,14 +19,12 @@ use crate::progress::{Phase, Progress};
 /// Time between two lines of JSON about a phase.
 const INTERVAL: Duration = Duration::from_millis(200);
 /// The order in which bars stand, whichever begins first.
-const ORDER: [Phase; 7] = [
+const ORDER: [Phase; 5] = [
     Phase::Index,
     Phase::Download,
     Phase::Unpack,
-    Phase::Compose,
     Phase::Configure,
     Phase::Finish,
-    Phase::View,
 ];
 
 /// Shows progress.
@@ -189,14 +187,11 @@ fn name(phase: Phase) -> &'static str {
         Phase::Unpack => "unpack",
         Phase::Configure => "configure",
         Phase::Finish => "finish",
-        Phase::Compose => "compose",
-        Phase::View => "view",
     }
 }
 
 fn unit(phase: Phase) -> &'static str {
     match phase {
-        Phase::View => "files",
         Phase::Finish => "commands",
         _ => "packages",
     }

@@ -321,7 +321,7 @@ pub(super) fn list(
     Ok(packages.collect())
 }
 
-/// The text of a file, or `None` where there is none.
+/// The bytes of a file, or `None` where there is none.
 pub(super) fn bytes(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),

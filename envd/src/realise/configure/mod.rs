@@ -1,7 +1,7 @@
 //! Configuration: what a package manager does after unpacking, done once for a closure and kept as layers.
 //!
 //! The base layer is what the real `dpkg --configure -a` changed, run inside the composed root with no network, a fixed
-//! clock base, host name and environment; its key is the composed tree and the recipe's version. Commands that would be
+//! clock base, host name and environment; its key is the composed tree and the recipe. Commands that would be
 //! most of the time and depend on little (byte-compiling Python) are put off ([`recipe::DEFERRED`]), run apart, and kept by
 //! their own inputs, so that one more package does not do them all again.
 

@@ -4,15 +4,23 @@
 //! and the namespaces, mounts and memory behind them are given back. So the whole duty of this crate is to live exactly
 //! as long as the command and its owner both do, and to be of no use to what runs beside it.
 //!
-//! No allocation, no `std`: the process this runs in is a copy of its launcher, made by clone3(2) without an exec.
+//! No allocation, no `std`, no C library: the same code is linked into envd and is a program of a few pages by itself
+//! ([`BINARY`]).
 
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
+pub mod container;
 pub mod protocol;
+mod run;
 mod supervise;
 #[allow(unsafe_code)]
-mod sys;
+pub mod sys;
 
-pub use supervise::{Duty, supervise};
-pub use sys::{Errno, Pid, SignalSet, block_signals, spawn};
+pub use run::run;
+pub use supervise::{Duty, block_signals, supervise};
+pub use sys::{Errno, Pid, spawn};
+
+/// The program without a C library, to be written to a file and executed.
+#[cfg(not(freestanding))]
+pub static BINARY: &[u8] = include_bytes!(env!("ENVD_INIT_BINARY"));

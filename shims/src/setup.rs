@@ -116,6 +116,7 @@ fn start(
     let mut child = || {
         let Err(error) = become_command(prepared, &mut ruleset, umask, control, &inside);
         failure = Some(error);
+        127
     };
     let command = envd_init::spawn(&mut child).map_err(|source| SetupError::Spawn {
         source: source.into(),

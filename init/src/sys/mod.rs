@@ -1,0 +1,110 @@
+//! System calls, without a C library: raw numbers and pointers below, safe functions above. All unsafe code of the crate is
+//! in this directory; what differs between machines is in one file each.
+//!
+//! Descriptors are plain numbers: the programs of this crate live in processes that hold a handful of them, close what they
+//! do not need in one call, and end by exit or exec.
+
+#[cfg(target_arch = "x86_64")]
+#[path = "x86_64.rs"]
+pub mod arch;
+pub mod constant;
+mod descriptors;
+mod files;
+mod memory;
+mod mounts;
+mod process;
+mod security;
+mod signals;
+mod sockets;
+mod start;
+
+use arch::number;
+pub use descriptors::{
+    Interest, close, close_all_but, close_on_exec, duplicate_to, move_above, poll, read, write,
+    write_all,
+};
+pub use files::*;
+pub use memory::{Region, Vector};
+pub use mounts::*;
+pub use process::*;
+pub use security::*;
+pub use signals::*;
+pub use sockets::*;
+pub use start::Start;
+
+/// An open file, as the process knows it.
+pub type Descriptor = i32;
+
+/// A process id as this PID namespace counts.
+pub type Pid = i32;
+
+/// What a system call failed with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(pub i32);
+
+/// An argument as the kernel takes it.
+trait Word {
+    fn word(self) -> usize;
+}
+
+macro_rules! words {
+    ($($kind:ty),*) => {$(
+        impl Word for $kind {
+            #[inline]
+            fn word(self) -> usize {
+                // Sign-extended where it has a sign, as the kernel's ABI wants it (AT_FDCWD is negative).
+                self as isize as usize
+            }
+        }
+    )*};
+}
+words!(i32, u32, usize, isize, u64, i64);
+
+impl<T> Word for *const T {
+    #[inline]
+    fn word(self) -> usize {
+        self.expose_provenance()
+    }
+}
+
+impl<T> Word for *mut T {
+    #[inline]
+    fn word(self) -> usize {
+        self.expose_provenance()
+    }
+}
+
+impl Word for &core::ffi::CStr {
+    #[inline]
+    fn word(self) -> usize {
+        self.as_ptr().expose_provenance()
+    }
+}
+
+/// What the kernel answered.
+#[inline]
+fn answer(result: isize) -> Result<usize, Errno> {
+    if result < 0 {
+        Err(Errno(-result as i32))
+    } else {
+        Ok(result as usize)
+    }
+}
+
+/// `call!(NUMBER, argument, …)`: a system call, as a `Result`. Unsafe as [`arch::call`] is.
+macro_rules! call {
+    ($number:ident $(, $argument:expr)* $(,)?) => {{
+        let given = [$($crate::sys::Word::word($argument)),*];
+        let mut all = [0usize; 6];
+        let mut at = 0;
+        while at < given.len() {
+            all[at] = given[at];
+            at += 1;
+        }
+        $crate::sys::answer($crate::sys::arch::call($crate::sys::number::$number, all))
+    }};
+}
+use call;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! Mounts.
+
+use core::ffi::CStr;
+
+use super::{Descriptor, Errno, call, constant::*};
+
+/// Mounts a file system (mount(2)).
+pub fn mount(kind: &CStr, target: &CStr, flags: usize, options: &CStr) -> Result<(), Errno> {
+    // SAFETY: all strings end in a zero byte and are only read.
+    unsafe { call!(MOUNT, kind, target, kind, flags, options) }.map(drop)
+}
+
+/// Cuts the mount namespace off from others: what is mounted on either side stays there.
+pub fn make_mounts_private() -> Result<(), Errno> {
+    // SAFETY: the one string ends in a zero byte.
+    unsafe { call!(MOUNT, 0usize, c"/", 0usize, MS_REC | MS_PRIVATE, 0usize) }.map(drop)
+}
+
+/// Copies the mount at `path`, with what is mounted below it if `recursive`, without attaching it anywhere.
+pub fn copy_tree(directory: Descriptor, path: &CStr, recursive: bool) -> Result<Descriptor, Errno> {
+    let mut flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= AT_RECURSIVE;
+    }
+    // SAFETY: `path` ends in a zero byte.
+    unsafe { call!(OPEN_TREE, directory, path, flags) }.map(|fd| fd as Descriptor)
+}
+
+/// Mounts a detached tree on `path` below `directory`; on `directory` itself when `path` is empty.
+pub fn attach(tree: Descriptor, directory: Descriptor, path: &CStr) -> Result<(), Errno> {
+    let mut flags = MOVE_MOUNT_F_EMPTY_PATH;
+    if path.is_empty() {
+        flags |= MOVE_MOUNT_T_EMPTY_PATH;
+    }
+    // SAFETY: both strings end in a zero byte.
+    unsafe { call!(MOVE_MOUNT, tree, c"", directory, path, flags) }.map(drop)
+}
+
+/// Sets attributes of a mount and of all below it (mount_setattr(2)).
+pub fn set_mount_attributes(tree: Descriptor, set: u64) -> Result<(), Errno> {
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        userns: u64,
+    }
+    let attributes = Attributes {
+        set,
+        clear: 0,
+        propagation: 0,
+        userns: 0,
+    };
+    let flags = AT_EMPTY_PATH | AT_RECURSIVE;
+    // SAFETY: the string ends in a zero byte, and the size is that of `attributes`, which is only read.
+    unsafe {
+        call!(
+            MOUNT_SETATTR,
+            tree,
+            c"",
+            flags,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    }
+    .map(drop)
+}
+
+/// Makes `new` the root and puts the old one on `old`.
+pub fn pivot_root(new: &CStr, old: &CStr) -> Result<(), Errno> {
+    // SAFETY: both strings end in a zero byte.
+    unsafe { call!(PIVOT_ROOT, new, old) }.map(drop)
+}
+
+/// Takes a mount away, at once where it is seen and for good when its last user lets go.
+pub fn unmount(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: the string ends in a zero byte.
+    unsafe { call!(UMOUNT2, path, MNT_DETACH) }.map(drop)
+}

@@ -1,0 +1,277 @@
+//! Processes: making, becoming, waiting, ending.
+
+use core::ffi::CStr;
+
+use super::{Descriptor, Errno, Pid, Region, Vector, arch, call, constant::*};
+
+/// Bytes of stack for the moment between clone and exec.
+const STACK: usize = 128 * 1024;
+
+/// This process's id.
+pub fn own_pid() -> Pid {
+    // SAFETY: touches no memory and always succeeds.
+    unsafe { call!(GETPID) }.unwrap_or(0) as Pid
+}
+
+/// Its parent's; 0 when that is outside the PID namespace.
+pub fn parent_pid() -> Pid {
+    // SAFETY: touches no memory and always succeeds.
+    unsafe { call!(GETPPID) }.unwrap_or(0) as Pid
+}
+
+/// Real and effective user and group id.
+pub fn ids() -> (u32, u32, u32, u32) {
+    // SAFETY: these touch no memory and always succeed.
+    let ids = unsafe { [call!(GETUID), call!(GETEUID), call!(GETGID), call!(GETEGID)] };
+    let [uid, euid, gid, egid] = ids.map(|id| id.unwrap_or(0) as u32);
+    (uid, euid, gid, egid)
+}
+
+/// Which of two processes one is after [`copy`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The new process.
+    Child,
+    /// The one that there was.
+    Parent {
+        /// The new process's id.
+        pid: Pid,
+        /// A pidfd of it.
+        pidfd: Descriptor,
+    },
+}
+
+/// Makes a copy of this process, in the new namespaces that `flags` name (clone3(2)). SIGCHLD tells of its end.
+///
+/// The process must have one thread: in a copy of several, locks that another thread held stay locked.
+pub fn copy(flags: u64) -> Result<Side, Errno> {
+    /// `struct clone_args`, first version.
+    #[repr(C, align(8))]
+    #[derive(Default)]
+    struct Arguments {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+    }
+    let mut pidfd: Descriptor = -1;
+    let arguments = Arguments {
+        flags: flags | CLONE_PIDFD,
+        pidfd: (&raw mut pidfd).expose_provenance() as u64,
+        exit_signal: SIGCHLD as u64,
+        ..Arguments::default()
+    };
+    // SAFETY: without CLONE_VM the child has its own copy of all memory and goes on on its own copy of this stack, as after
+    // fork(2); the kernel writes the one place that is named, which outlives the call.
+    let pid = unsafe { call!(CLONE3, &raw const arguments, size_of::<Arguments>()) }?;
+    Ok(if pid == 0 {
+        Side::Child
+    } else {
+        Side::Parent {
+            pid: pid as Pid,
+            pidfd,
+        }
+    })
+}
+
+/// Starts a child that shares this process's memory until it executes a program (vfork(2), on a stack of its own), and
+/// runs `child` in it. `child` leaves by exec; when it returns instead, the process ends with the status it gives.
+///
+/// What `child` writes is seen here afterwards: that is how it says why it failed. It must not unwind.
+pub fn spawn(child: &mut dyn FnMut() -> i32) -> Result<Pid, Errno> {
+    extern "C" fn enter(argument: usize) -> i32 {
+        let child = core::ptr::with_exposed_provenance_mut::<&mut dyn FnMut() -> i32>(argument);
+        // SAFETY: the address of `child` below, which outlives this call: the parent is suspended.
+        unsafe { (*child)() }
+    }
+    let mut child = child;
+    let mut stack = Region::new(STACK)?;
+    let flags = (CLONE_VM | CLONE_VFORK) as usize | SIGCHLD as usize;
+    let argument = (&raw mut child).expose_provenance();
+    // SAFETY: CLONE_VFORK suspends this process until the child is out of the shared memory, so that the two never run in
+    // it at once; the stack is the child's alone, its top is aligned, and it is unmapped only afterwards.
+    let pid = unsafe { arch::spawn_sharing(flags, stack.top(), enter, argument) };
+    super::answer(pid).map(|pid| pid as Pid)
+}
+
+/// Executes a program: comes back only when that fails.
+pub fn execute(program: &CStr, arguments: &Vector<'_>, environment: &Vector<'_>) -> Errno {
+    // SAFETY: the path ends in a zero byte, both vectors end in a null pointer and point to strings that live.
+    let result = unsafe { call!(EXECVE, program, arguments.as_ptr(), environment.as_ptr()) };
+    result.err().unwrap_or(Errno(EIO))
+}
+
+/// Executes an opened program.
+pub fn execute_descriptor(
+    program: Descriptor,
+    arguments: &Vector<'_>,
+    environment: &Vector<'_>,
+) -> Errno {
+    // SAFETY: as above.
+    let result = unsafe {
+        call!(
+            EXECVEAT,
+            program,
+            c"",
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            AT_EMPTY_PATH,
+        )
+    };
+    result.err().unwrap_or(Errno(EIO))
+}
+
+/// How a child changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// Stopped by this signal.
+    Stopped(i32),
+    /// Ended with this status, as waitpid(2) gives it.
+    Ended(i32),
+}
+
+/// The next child that ended, or (when `stops`) stopped; `None` when there is none at the moment.
+pub fn wait_child(stops: bool) -> Option<(Pid, Wait)> {
+    wait_any(stops).ok().flatten()
+}
+
+/// The same, with ECHILD when there are no children at all.
+pub fn wait_any(stops: bool) -> Result<Option<(Pid, Wait)>, Errno> {
+    let options = WNOHANG | if stops { WUNTRACED } else { 0 };
+    let mut status: i32 = 0;
+    // SAFETY: `status` is a valid place for the result.
+    let pid = unsafe { call!(WAIT4, -1, &raw mut status, options, 0usize) }?;
+    Ok((pid != 0).then(|| {
+        let change = if status & 0xff == 0x7f {
+            Wait::Stopped(status >> 8 & 0xff)
+        } else {
+            Wait::Ended(status)
+        };
+        (pid as Pid, change)
+    }))
+}
+
+/// Waits for one child's end and gives its status.
+pub fn wait_for(child: Pid) -> Result<i32, Errno> {
+    let mut status: i32 = 0;
+    loop {
+        // SAFETY: `status` is a valid place for the result.
+        match unsafe { call!(WAIT4, child, &raw mut status, 0, 0usize) } {
+            Err(Errno(EINTR)) => {}
+            other => return other.map(|_| status),
+        }
+    }
+}
+
+/// A status as shells count: the code, or 128 and the signal's number.
+pub const fn shell_code(status: i32) -> i32 {
+    match status & 0x7f {
+        0 => status >> 8 & 0xff,
+        signal => 128 + signal,
+    }
+}
+
+/// Ends the process.
+pub fn exit(code: i32) -> ! {
+    loop {
+        // SAFETY: touches no memory and does not come back.
+        let _ = unsafe { call!(EXIT_GROUP, code) };
+    }
+}
+
+/// Makes a session, and a process group in it, of which this process is the leader.
+pub fn new_session() -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call!(SETSID) }.map(drop)
+}
+
+/// Makes a process group of this process alone.
+pub fn new_group() -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call!(SETPGID, 0, 0) }.map(drop)
+}
+
+/// This process's group.
+pub fn own_group() -> Pid {
+    // SAFETY: touches no memory and always succeeds.
+    unsafe { call!(GETPGID, 0) }.unwrap_or(0) as Pid
+}
+
+/// Makes a process group a terminal's foreground. A terminal that has hung up is found out by those who read it.
+pub fn give_terminal(terminal: Descriptor, group: Pid) -> Result<(), Errno> {
+    // SAFETY: the request reads one number.
+    unsafe { call!(IOCTL, terminal, TIOCSPGRP, &raw const group) }.map(drop)
+}
+
+/// A terminal's foreground process group; an error where it is no terminal of this session.
+pub fn terminal_group(terminal: Descriptor) -> Result<Pid, Errno> {
+    let mut group: Pid = 0;
+    // SAFETY: the request writes one number.
+    unsafe { call!(IOCTL, terminal, TIOCGPGRP, &raw mut group) }.map(|_| group)
+}
+
+/// Whether a descriptor is a terminal.
+pub fn is_terminal(descriptor: Descriptor) -> bool {
+    // `struct termios` of the kernel has 36 bytes; room for more does no harm.
+    let mut settings = [0u8; 64];
+    // SAFETY: the request writes at most as many bytes as `settings` has.
+    unsafe { call!(IOCTL, descriptor, TCGETS, settings.as_mut_ptr()) }.is_ok()
+}
+
+/// Makes a terminal the session's controlling one, taking it from another session if `steal`.
+pub fn take_terminal(terminal: Descriptor, steal: bool) -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call!(IOCTL, terminal, TIOCSCTTY, i32::from(steal)) }.map(drop)
+}
+
+/// Gives the controlling terminal up. A session's leader sends SIGHUP and SIGCONT to the foreground group by that.
+pub fn leave_terminal(terminal: Descriptor) -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call!(IOCTL, terminal, TIOCNOTTY, 0) }.map(drop)
+}
+
+/// What `ps` shows; 15 bytes of it count.
+pub fn set_name(name: &CStr) -> Result<(), Errno> {
+    let mut padded = [0u8; 16];
+    let length = name.to_bytes().len().min(15);
+    padded[..length].copy_from_slice(&name.to_bytes()[..length]);
+    // SAFETY: the request reads 16 bytes.
+    unsafe { call!(PRCTL, PR_SET_NAME, padded.as_ptr(), 0, 0, 0) }.map(drop)
+}
+
+/// Has the kernel send this process a signal when the thread that made it ends; 0 for none.
+pub fn set_parent_death_signal(signal: i32) -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call!(PRCTL, PR_SET_PDEATHSIG, signal, 0, 0, 0) }.map(drop)
+}
+
+/// Makes this process the one that orphans among its descendants fall to.
+pub fn become_subreaper() -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call!(PRCTL, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }.map(drop)
+}
+
+/// Whether it is.
+pub fn is_subreaper() -> Result<bool, Errno> {
+    let mut answer: i32 = 0;
+    // SAFETY: the request writes one number.
+    unsafe { call!(PRCTL, PR_GET_CHILD_SUBREAPER, &raw mut answer, 0, 0, 0) }?;
+    Ok(answer != 0)
+}
+
+/// Sets a resource limit (prlimit(2)), soft and hard.
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = [soft, hard];
+    // SAFETY: the request reads two numbers.
+    unsafe { call!(PRLIMIT64, 0, resource, limit.as_ptr(), 0usize) }.map(drop)
+}
+
+/// Sets the host name of the UTS namespace.
+pub fn set_host_name(name: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the pointer and the length describe `name`.
+    unsafe { call!(SETHOSTNAME, name.as_ptr(), name.len()) }.map(drop)
+}

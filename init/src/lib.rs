@@ -10,16 +10,21 @@
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
+pub mod apply;
 pub mod container;
+mod execute;
+pub mod launch;
+mod launcher;
+pub mod program;
 pub mod protocol;
+pub mod request;
 mod run;
-mod supervise;
+mod serve;
 #[allow(unsafe_code)]
 pub mod sys;
 
 pub use run::run;
-pub use supervise::{Duty, block_signals, supervise};
-pub use sys::{Errno, Pid, spawn};
+pub use sys::{Errno, Pid};
 
 /// The program without a C library, to be written to a file and executed.
 #[cfg(not(freestanding))]

@@ -3,11 +3,32 @@
 //! A packet starts with a tag, and its numbers are 32 bits wide in the machine's own byte order: both ends are always
 //! the same program on the same machine. The end of the connection is a message too: whoever sees it ends.
 
-/// Tag of a packet that carries why the command could not be started; the rest belongs to the launcher.
+/// Tag of a packet that is a [`Failure`].
 pub const FAILED: u32 = 4;
 
-/// Tag of a packet that carries descriptors; the rest belongs to the launcher.
+/// Tag of a packet that carries descriptors: the recorder's listener and the new root, or one listening socket.
 pub const DESCRIPTORS: u32 = 5;
+
+/// Tag of a packet that asks PID 1 to execute a program: a [`crate::request::Request`] follows. Its descriptors are the
+/// standard input, output and error, the connection on which to report and to take orders, and any more that the program is
+/// to have, from 3 on.
+pub const EXECUTE: u32 = 16;
+
+/// The same, with the request in a file, which is the last descriptor; its length follows as a u32.
+pub const EXECUTE_FILE: u32 = 17;
+
+/// Tag of a packet that asks the launcher for an environment: a [`crate::program::Program`] follows. Its descriptor is
+/// PID 1's end of the connection to its owner.
+pub const LAUNCH: u32 = 32;
+
+/// The same, with the program in a file, which is the last descriptor; its length follows as a u32.
+pub const LAUNCH_FILE: u32 = 33;
+
+/// Tag of the launcher's answer: the process id follows, and a pidfd comes with it. Else the answer is a [`Failure`].
+pub const LAUNCHED: u32 = 34;
+
+/// The longest packet that PID 1 and the launcher take; what is longer goes into a file.
+pub const LONGEST_PACKET: usize = 128 * 1024;
 
 /// Bytes of an encoded [`Report`] or [`Order`].
 pub const LENGTH: usize = 8;
@@ -15,8 +36,8 @@ pub const LENGTH: usize = 8;
 /// From PID 1 to its owner.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Report {
-    /// The command's program is running.
-    Started,
+    /// The command's program is running, as this process; 0 for PID 1 itself, which is ready for requests.
+    Started(i32),
     /// The command was stopped by this signal and waits for [`Order::Resume`].
     Stopped(i32),
     /// The command has ended with this status, as waitpid(2) gives it.
@@ -28,13 +49,15 @@ pub enum Report {
 pub enum Order {
     /// Continue a stopped command, with the terminal (`true`) or in the background.
     Resume(bool),
+    /// Send this signal to the command: to its whole process group, where it has one of its own.
+    Signal(i32),
 }
 
 impl Report {
     /// As a packet.
     pub fn encode(self) -> [u8; LENGTH] {
         match self {
-            Report::Started => packet(1, 0),
+            Report::Started(pid) => packet(1, pid),
             Report::Stopped(signal) => packet(2, signal),
             Report::Ended(status) => packet(3, status),
         }
@@ -43,7 +66,7 @@ impl Report {
     /// From a packet; `None` when it is none of these.
     pub fn decode(packet: &[u8]) -> Option<Self> {
         match split(packet)? {
-            (1, 0) => Some(Report::Started),
+            (1, pid) => Some(Report::Started(pid)),
             (2, signal) => Some(Report::Stopped(signal)),
             (3, status) => Some(Report::Ended(status)),
             _ => None,
@@ -56,6 +79,7 @@ impl Order {
     pub fn encode(self) -> [u8; LENGTH] {
         match self {
             Order::Resume(foreground) => packet(1, i32::from(foreground)),
+            Order::Signal(signal) => packet(2, signal),
         }
     }
 
@@ -64,8 +88,104 @@ impl Order {
         match split(packet)? {
             (1, 0) => Some(Order::Resume(false)),
             (1, 1) => Some(Order::Resume(true)),
+            (2, signal @ 1..=64) => Some(Order::Signal(signal)),
             _ => None,
         }
+    }
+}
+
+/// Why there is no environment, or no command in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// The step.
+    pub stage: Stage,
+    /// Which of several, as the stage counts.
+    pub index: u32,
+    /// What the system call failed with; 0 where none did.
+    pub errno: i32,
+}
+
+/// Bytes of an encoded [`Failure`].
+pub const FAILURE_LENGTH: usize = 16;
+
+macro_rules! stages {
+    ($($(#[$about:meta])* $name:ident = $number:literal,)*) => {
+        /// A step that can fail.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Stage {
+            $($(#[$about])* $name = $number,)*
+        }
+
+        impl Stage {
+            fn from_number(number: u32) -> Option<Self> {
+                match number {
+                    $($number => Some(Stage::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+stages! {
+    /// Reading the program, or the request.
+    Malformed = 1,
+    /// Making the process in its namespaces.
+    Clone = 2,
+    /// Writing an id map: 0 is `setgroups`, 1 `uid_map`, 2 `gid_map`.
+    Maps = 3,
+    /// An operation of the program, counted from 0.
+    Operation = 4,
+    /// Protecting PID 1: 0 is its parent-death signal, 1 its name, 2 its signals, 3 its capabilities, 4 its connection.
+    Protect = 5,
+    /// Making the command's process.
+    Spawn = 6,
+    /// As many commands run as PID 1 looks after.
+    TooMany = 7,
+    /// Giving the command a session (0), a process group (1) or the terminal (2).
+    Job = 8,
+    /// Giving the command its descriptors.
+    Descriptors = 9,
+    /// Setting a resource limit; the index is the resource.
+    Limit = 10,
+    /// Giving capabilities up.
+    Capabilities = 11,
+    /// Entering the working directory.
+    Directory = 12,
+    /// The program is not there. With index 1, the file is, but not the interpreter that it names.
+    Missing = 13,
+    /// The program is there and cannot be executed; the index counts the directories of PATH.
+    Refused = 14,
+}
+
+impl Failure {
+    /// At this step.
+    pub fn at(stage: Stage, index: u32, errno: i32) -> Self {
+        Failure {
+            stage,
+            index,
+            errno,
+        }
+    }
+
+    /// As a packet.
+    pub fn encode(self) -> [u8; FAILURE_LENGTH] {
+        let mut bytes = [0; FAILURE_LENGTH];
+        bytes[..4].copy_from_slice(&FAILED.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&(self.stage as u32).to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.index.to_ne_bytes());
+        bytes[12..].copy_from_slice(&self.errno.to_ne_bytes());
+        bytes
+    }
+
+    /// From a packet; `None` when it is none.
+    pub fn decode(packet: &[u8]) -> Option<Self> {
+        let number = |at: usize| Some(u32::from_ne_bytes(packet.get(at..at + 4)?.try_into().ok()?));
+        if packet.len() != FAILURE_LENGTH || tag(packet)? != FAILED {
+            return None;
+        }
+        let stage = Stage::from_number(number(4)?)?;
+        Some(Failure::at(stage, number(8)?, number(12)? as i32))
     }
 }
 
@@ -93,12 +213,18 @@ mod tests {
 
     #[test]
     fn what_one_end_says_the_other_understands() {
-        for report in [Report::Started, Report::Stopped(20), Report::Ended(0x0100)] {
+        for report in [
+            Report::Started(4),
+            Report::Stopped(20),
+            Report::Ended(0x0100),
+        ] {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
-        for order in [Order::Resume(true), Order::Resume(false)] {
+        for order in [Order::Resume(true), Order::Resume(false), Order::Signal(15)] {
             assert_eq!(Order::decode(&order.encode()), Some(order));
         }
+        let failure = Failure::at(Stage::Operation, 12, 13);
+        assert_eq!(Failure::decode(&failure.encode()), Some(failure));
     }
 
     #[test]
@@ -108,7 +234,7 @@ mod tests {
             assert_eq!(Order::decode(packet), None);
         }
         let mut long = [0; LENGTH + 1];
-        long[..LENGTH].copy_from_slice(&Report::Started.encode());
+        long[..LENGTH].copy_from_slice(&Report::Started(0).encode());
         assert_eq!(Report::decode(&long), None);
     }
 }

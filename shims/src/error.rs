@@ -1,13 +1,11 @@
 //! What can go wrong on the way into an environment, a variant a step.
 //!
-//! [`SetupError`]s happen in the new process and travel to the launching one as data; [`LaunchError`] is what callers
+//! [`SetupError`]s happen in the new process, which sends the number of the step; [`LaunchError`] is what callers
 //! see. Messages name the step and its operands and, where the error number alone misleads, what it means here.
 
 use std::{io, path::PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use crate::{errno::Errno, explain, text};
+use crate::{errno::Errno, explain};
 
 /// Why there is no environment.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +21,9 @@ pub enum LaunchError {
     /// No connection to the new process could be made.
     #[error("cannot make the connection to the new process")]
     Connection(#[source] Errno),
+    /// The resident launcher could not be started.
+    #[error("cannot start the launcher")]
+    Launcher(#[source] io::Error),
     /// Signals could not be redirected.
     #[error("cannot redirect signals")]
     Signals(#[source] Errno),
@@ -85,8 +86,7 @@ impl LaunchError {
 }
 
 /// A step in the new process that failed.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "kebab-case", tag = "step")]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SetupError {
     /// Writing the id maps.
     #[error("cannot write {file}")]
@@ -106,10 +106,8 @@ pub enum SetupError {
     #[error("cannot open {} to mount it on {}", path.display(), target.display())]
     Source {
         /// On the host.
-        #[serde(with = "text")]
         path: PathBuf,
         /// Inside.
-        #[serde(with = "text")]
         target: PathBuf,
         /// From open_tree(2).
         source: Errno,
@@ -126,10 +124,8 @@ pub enum SetupError {
     #[error("cannot mount the overlay on {} (over {})", target.display(), explain::lowers(lowers, *source))]
     Overlay {
         /// Inside.
-        #[serde(with = "text")]
         target: PathBuf,
         /// Topmost first.
-        #[serde(with = "text")]
         lowers: Vec<PathBuf>,
         /// From mount(2).
         source: Errno,
@@ -138,7 +134,6 @@ pub enum SetupError {
     #[error("cannot mount {} as the root", directory.display())]
     ReadOnlyRoot {
         /// On the host.
-        #[serde(with = "text")]
         directory: PathBuf,
         /// From the system call.
         source: Errno,
@@ -147,7 +142,6 @@ pub enum SetupError {
     #[error("cannot make {} inside{}", target.display(), explain::target(*source))]
     Target {
         /// Inside.
-        #[serde(with = "text")]
         target: PathBuf,
         /// From openat2(2), mkdirat(2) or mknodat(2).
         source: Errno,
@@ -158,7 +152,6 @@ pub enum SetupError {
         /// A path, or a kind of file system.
         what: String,
         /// Inside.
-        #[serde(with = "text")]
         target: PathBuf,
         /// From the system call.
         source: Errno,
@@ -167,7 +160,6 @@ pub enum SetupError {
     #[error("cannot write {}{}", target.display(), explain::target(*source))]
     Write {
         /// Inside.
-        #[serde(with = "text")]
         target: PathBuf,
         /// From the system call.
         source: Errno,
@@ -203,16 +195,20 @@ pub enum SetupError {
         source: Errno,
     },
     /// Giving capabilities up.
-    #[error("cannot give up capabilities: {what}")]
+    #[error("cannot give up capabilities ({what})")]
     Capabilities {
-        /// What failed, with its reason.
+        /// Which sets.
         what: String,
+        /// From prctl(2) or capset(2).
+        source: Errno,
     },
     /// Building or entering the Landlock domain.
-    #[error("cannot enter the Landlock domain: {what}")]
+    #[error("cannot enter the Landlock domain ({what})")]
     Landlock {
-        /// What failed, with its reason.
+        /// A path of a rule, or the step.
         what: String,
+        /// From the system call.
+        source: Errno,
     },
     /// Setting a resource limit.
     #[error("cannot limit {limit:?} to {value}{}", explain::limit(*source))]
@@ -236,7 +232,6 @@ pub enum SetupError {
     #[error("cannot enter the working directory {} inside", path.display())]
     WorkingDirectory {
         /// Inside.
-        #[serde(with = "text")]
         path: PathBuf,
         /// From chdir(2).
         source: Errno,
@@ -263,7 +258,6 @@ pub enum SetupError {
     #[error("{}: {}", program.display(), explain::missing(searched.as_deref(), *interpreter))]
     ProgramMissing {
         /// As given.
-        #[serde(with = "text")]
         program: PathBuf,
         /// The PATH it was searched in, when it was.
         searched: Option<String>,
@@ -274,9 +268,41 @@ pub enum SetupError {
     #[error("{}: cannot be executed{}", program.display(), explain::exec(*source))]
     Program {
         /// As given or found.
-        #[serde(with = "text")]
         program: PathBuf,
         /// From execve(2).
         source: Errno,
     },
+}
+
+impl SetupError {
+    /// The same step, failed with this.
+    pub(crate) fn with_source(mut self, errno: Errno) -> Self {
+        use SetupError as E;
+        match &mut self {
+            E::Maps { source, .. }
+            | E::Propagation { source }
+            | E::Source { source, .. }
+            | E::Staging { source, .. }
+            | E::Overlay { source, .. }
+            | E::ReadOnlyRoot { source, .. }
+            | E::Target { source, .. }
+            | E::Mount { source, .. }
+            | E::Write { source, .. }
+            | E::Pivot { source, .. }
+            | E::HostName { source, .. }
+            | E::Loopback { source }
+            | E::Protect { source, .. }
+            | E::Capabilities { source, .. }
+            | E::Landlock { source, .. }
+            | E::Limit { source, .. }
+            | E::JobControl { source, .. }
+            | E::WorkingDirectory { source, .. }
+            | E::Filter { source }
+            | E::Listener { source }
+            | E::Spawn { source }
+            | E::Program { source, .. } => *source = errno,
+            E::ProgramMissing { .. } => {}
+        }
+        self
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use crate::{errno::Errno, error::SetupError, plan::Ids};
+use crate::{errno::Errno, plan::Ids};
 
 /// The caller's ids, outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,15 +63,6 @@ impl Maps {
         }
         put("uid_map", &self.uid)?;
         put("gid_map", &self.gid)
-    }
-
-    /// Writes them for the calling process.
-    pub(crate) fn write_own(&self) -> Result<(), SetupError> {
-        self.write(Path::new("/proc/self"))
-            .map_err(|(file, source)| SetupError::Maps {
-                file: file.display().to_string(),
-                source,
-            })
     }
 }
 

@@ -1,21 +1,31 @@
-//! The launching process's side: everything that can be made ready before there is a second process, then clone3(2).
+//! The launching process's side of an environment made for one command.
 
-use std::os::{fd::BorrowedFd, unix::fs::MetadataExt};
+use std::os::{
+    fd::{AsRawFd, OwnedFd},
+    unix::fs::MetadataExt,
+};
 
+use envd_init::{
+    launch::{First, Launched},
+    program,
+    protocol::Failure,
+    request::Request,
+    sys::SignalSet,
+};
 use nix::sys::signal::{SigSet, Signal};
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use rustix::{
+    net::{AddressFamily, SocketFlags, SocketType},
+    process::Pid,
+};
 
 use crate::{
-    command::Ready,
+    compile::{Program, compile},
     error::LaunchError,
-    explain,
-    ids::{Caller, Existing, Maps},
-    plan::{Mount, Plan, Seccomp},
-    privileges::{capabilities::Kept, landlock::Domain},
-    running::{Downgrade, Running},
-    seccomp,
-    setup::{self, Prepared},
-    sys, target,
+    failure,
+    plan::Plan,
+    request,
+    running::Running,
+    sys,
     terminal::Terminal,
 };
 
@@ -30,35 +40,6 @@ const RELAYED: [Signal; 8] = [
     Signal::SIGALRM,
     Signal::SIGWINCH,
 ];
-
-/// System calls the recorder answers. The bare `setgroups` of programs that give up privileges is pretended: it fails in
-/// a map of one group, and has nothing to give up.
-#[cfg(target_arch = "x86_64")]
-const RECORDED: &[libc::c_long] = &[
-    libc::SYS_chown,
-    libc::SYS_lchown,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
-    libc::SYS_mknod,
-    libc::SYS_mknodat,
-    libc::SYS_setxattr,
-    libc::SYS_lsetxattr,
-    libc::SYS_fsetxattr,
-    SETXATTRAT,
-];
-#[cfg(target_arch = "aarch64")]
-const RECORDED: &[libc::c_long] = &[
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
-    libc::SYS_mknodat,
-    libc::SYS_setxattr,
-    libc::SYS_lsetxattr,
-    libc::SYS_fsetxattr,
-    SETXATTRAT,
-];
-
-/// Since Linux 6.13; the numbers of new calls are the same everywhere.
-pub(crate) const SETXATTRAT: libc::c_long = 463;
 
 /// Makes the environment and starts the command in it.
 ///
@@ -87,101 +68,79 @@ fn unrecorded(plan: &Plan) -> Result<(), LaunchError> {
 /// The same, with or without a recorder to come. With `announced` it waits until the command has started.
 pub(crate) fn launch_any(plan: &Plan, announced: bool) -> Result<Running, LaunchError> {
     single_threaded()?;
-    check(plan)?;
-    let mut downgrades = Vec::new();
-    let caller = Caller::current();
-    let (maps, maps_from_outside) = maps(plan, caller, &mut downgrades);
-    let domain = plan.privileges.landlock.as_ref().and_then(|landlock| {
-        let (domain, missing) = Domain::new(landlock);
-        downgrades.extend(missing);
-        domain
-    });
-    let (recorded, pretended): (&[_], &[_]) = if plan.privileges.record_ownership {
-        (RECORDED, &[libc::SYS_setgroups])
-    } else {
-        (&[], &[])
-    };
-    let filter = seccomp::compile(plan.privileges.seccomp, recorded, pretended)
-        .map_err(|error| LaunchError::Plan(error.to_string()))?;
-    let ready = Ready::new(&plan.command)?;
-    let kept = Kept::parse(&plan.privileges.capabilities)?;
-
-    let terminal = if plan.command.new_session {
+    let program = compile(plan)?;
+    let terminal = if plan.command.new_session || plan.command.terminal {
         None
     } else {
         Terminal::held()
     };
-    let (ours, theirs) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(|error| LaunchError::Connection(error.into()))?;
+    let request = request::encode(&plan.command, &plan.limits, terminal.is_some())?;
+    let (ours, theirs) = connection()?;
     let signals = RelayedSignals::block(terminal.is_some())?;
-    let prepared = Prepared {
-        plan,
-        ready,
-        kept,
-        filter,
-        domain,
-        caller,
-        maps,
-        maps_from_outside,
-        terminal: terminal.is_some(),
-        announced,
-        mask: signals.before,
-    };
-    // Each process holds its own end only: held by both, an end that closes would never show, and each would wait for the
-    // other where something goes wrong between them.
-    let (mut ours, mut control) = (Some(ours), Some(theirs));
-    let cloned = sys::clone_process(namespaces(plan), || {
-        drop(ours.take());
-        match control.take() {
-            Some(control) => setup::run(&prepared, control),
-            None => sys::exit(125),
-        }
-    });
-    drop(control);
-    // Only the new process, whose memory is a copy, has taken it.
-    let ours = ours.ok_or(LaunchError::Vanished)?;
-    let (pid, pidfd) = cloned.map_err(|error| {
-        let source = error.into();
-        LaunchError::Namespaces {
-            hint: explain::restricted(source),
-            source,
-        }
-    })?;
+    let launched = copy(&program, &request, &ours, &theirs, &signals, announced);
+    drop(theirs);
+    let launched = launched
+        .map_err(|failure| failure::launch_error(&failure, Some(&program), Some(&plan.command)))?;
     let mut running = Running::new(
-        pid,
-        pidfd,
+        Pid::from_raw(launched.pid).ok_or(LaunchError::Vanished)?,
+        sys::adopt(launched.pidfd),
         ours,
         signals,
         terminal,
-        plan.command.new_session,
-        downgrades,
+        plan.command.clone(),
+        program,
     );
-    if maps_from_outside {
-        write_maps(&prepared, pid, running.control())?;
-    }
     if announced {
         running.await_start()?;
     }
     Ok(running)
 }
 
-fn write_maps(
-    prepared: &Prepared<'_>,
-    pid: rustix::process::Pid,
-    control: BorrowedFd<'_>,
-) -> Result<(), LaunchError> {
-    prepared
-        .maps
-        .write(&setup::process_directory(pid))
-        .map_err(|(file, source)| LaunchError::Maps { file, source })?;
-    rustix::net::send(control, b"!", SendFlags::NOSIGNAL)
-        .map(drop)
-        .map_err(|error| LaunchError::Connection(error.into()))
+fn copy(
+    program: &Program,
+    request: &[u8],
+    ours: &OwnedFd,
+    theirs: &OwnedFd,
+    signals: &RelayedSignals,
+    announced: bool,
+) -> Result<Launched, Failure> {
+    let malformed = |_| Failure::at(envd_init::protocol::Stage::Malformed, 0, 0);
+    let parsed = program::Program::parse(program.bytes()).map_err(malformed)?;
+    let first = First {
+        request: Request::parse(request).map_err(malformed)?,
+        mask: signals.before_as_set(),
+        announced,
+    };
+    // The new process never comes back; should it panic, it must not run on in this one's name.
+    let _guard = Copied(envd_init::sys::own_pid());
+    envd_init::launch::launch(
+        &parsed,
+        Some(&first),
+        theirs.as_raw_fd(),
+        Some(ours.as_raw_fd()),
+    )
+}
+
+/// Ends the process if it is another one than the one that made this.
+struct Copied(envd_init::Pid);
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        if envd_init::sys::own_pid() != self.0 {
+            sys::exit(125);
+        }
+    }
+}
+
+/// A pair of connected sockets, the owner's end and PID 1's.
+pub fn connection() -> Result<(OwnedFd, OwnedFd), LaunchError> {
+    rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|error| LaunchError::Connection(error.into()))
 }
 
 /// Signals held back for the command, until dropped.
@@ -207,6 +166,13 @@ impl RelayedSignals {
         let before = read.thread_swap_mask(how).map_err(failed)?;
         Ok(RelayedSignals { descriptor, before })
     }
+
+    /// The caller's mask, as PID 1 takes it.
+    fn before_as_set(&self) -> SignalSet {
+        self.before
+            .iter()
+            .fold(SignalSet(0), |set, signal| set.with(signal as i32))
+    }
 }
 
 impl Drop for RelayedSignals {
@@ -221,74 +187,4 @@ pub(crate) fn single_threaded() -> Result<(), LaunchError> {
         Ok(links) if links > 3 => Err(LaunchError::Threads(links - 2)),
         _ => Ok(()),
     }
-}
-
-fn namespaces(plan: &Plan) -> libc::c_int {
-    let wanted = plan.namespaces;
-    let mut flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID;
-    for (wanted, flag) in [
-        (wanted.ipc, libc::CLONE_NEWIPC),
-        (wanted.uts, libc::CLONE_NEWUTS),
-        (wanted.net, libc::CLONE_NEWNET),
-        (wanted.cgroup, libc::CLONE_NEWCGROUP),
-    ] {
-        if wanted {
-            flags |= flag;
-        }
-    }
-    flags
-}
-
-/// The recorder's runs have one id whoever runs them, so that their results are the same.
-fn maps(plan: &Plan, caller: Caller, downgrades: &mut Vec<Downgrade>) -> (Maps, bool) {
-    let all = plan.ids.all && !plan.privileges.record_ownership;
-    if all && caller.uid == 0 {
-        let all = Maps::all(&plan.ids, caller, &Existing::current());
-        return match all {
-            Some(maps) => (maps, true),
-            // Root of a user namespace with this one id: its own are all there are.
-            None => (Maps::own(&plan.ids, caller), false),
-        };
-    }
-    if all {
-        downgrades.push(Downgrade::Ids);
-    }
-    (Maps::own(&plan.ids, caller), false)
-}
-
-/// What can be known to be wrong before anything happens.
-fn check(plan: &Plan) -> Result<(), LaunchError> {
-    let wrong = |message: String| Err(LaunchError::Plan(message));
-    for mount in &plan.mounts {
-        let target = mount.target();
-        if !target::is_target(target) {
-            return wrong(format!(
-                "{} cannot be mounted on: a target is an absolute path below / without ..",
-                target.display()
-            ));
-        }
-        if let Mount::Bind { source, .. } | Mount::Scratch { source, .. } = mount
-            && !source.is_absolute()
-        {
-            return wrong(format!("the source {} is not absolute", source.display()));
-        }
-    }
-    if !plan.command.directory.is_absolute() {
-        let directory = plan.command.directory.display();
-        return wrong(format!("the working directory {directory} is not absolute"));
-    }
-    let mut lowers = match &plan.root {
-        crate::plan::Root::Overlay { lowers, .. } => lowers.iter(),
-        crate::plan::Root::ReadOnly { .. } => [].iter(),
-    };
-    if let Some(lower) = lowers.find(|lower| !lower.is_absolute()) {
-        return wrong(format!("the lower {} is not absolute", lower.display()));
-    }
-    if plan.privileges.record_ownership && plan.privileges.seccomp == Seccomp::Strict {
-        return wrong(
-            "ownership is recorded for trusted maintainer scripts, which Strict would break"
-                .to_owned(),
-        );
-    }
-    Ok(())
 }

@@ -3,30 +3,28 @@
 //! A [`Plan`] says everything that is to happen, as data; [`launch`] makes it happen. Policy is elsewhere: the launcher
 //! does what the plan says and refuses what the kernel refuses, by name.
 //!
-//! One clone3(2) makes the new process in its namespaces. It assembles the root, becomes PID 1 and starts the command as
-//! its child; the launching process keeps the other end of a connection to it. When either end goes, so does the
-//! environment: nothing of it outlives its owner or its command.
+//! A plan is [compiled](compile) into a list of system calls, which `envd-init` carries out: one clone3(2) makes the new
+//! process in its namespaces; it assembles the root, becomes PID 1 and starts the command as its child, or waits for
+//! commands ([`Resident`]). The owner keeps the other end of a connection to it. When either end goes, so does the
+//! environment: nothing of it outlives its owner.
 
 #![deny(unsafe_code)]
 
-mod command;
-mod devices;
+mod compile;
 mod errno;
 mod error;
 mod explain;
+mod failure;
 mod ids;
 mod launch;
-mod mounts;
-mod network;
 pub mod plan;
-mod plant;
 mod privileges;
 pub mod probe;
 pub mod recorder;
-mod root;
+pub mod request;
+mod resident;
 mod running;
 pub mod seccomp;
-mod setup;
 #[allow(unsafe_code)]
 mod sys;
 mod target;
@@ -34,11 +32,13 @@ mod terminal;
 mod text;
 mod wire;
 
+pub use compile::{Program, compile};
 pub use errno::Errno;
 pub use error::{LaunchError, SetupError};
-pub use launch::launch;
+pub use launch::{connection, launch};
 pub use plan::Plan;
 pub use recorder::{OwnershipNote, Recorded, run_recorded};
+pub use resident::{Launcher, Resident, Said};
 pub use running::{Downgrade, Exit, Running};
 #[cfg(target_env = "gnu")]
 pub use sys::look_names_up_without_modules;

@@ -212,6 +212,10 @@ pub struct Command {
     /// process group out of reach: in a shared one, `kill 0` inside signals the caller too.
     #[serde(default)]
     pub new_session: bool,
+    /// Standard input is a terminal that becomes the controlling one of a session of its own, as of a pseudoterminal that
+    /// somebody else reads.
+    #[serde(default)]
+    pub terminal: bool,
 }
 
 /// What the process may do.
@@ -326,6 +330,7 @@ mod tests {
                 directory: "/".into(),
                 umask: None,
                 new_session: true,
+                terminal: false,
             },
             privileges: Privileges {
                 capabilities: vec!["chown".to_owned()],

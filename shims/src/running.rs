@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use envd_init::protocol::{Order, Report};
+use envd_init::protocol::{Failure, Order, Report};
 use nix::sys::signal::Signal;
 use rustix::{
     event::{PollFd, PollFlags},
@@ -14,10 +14,12 @@ use rustix::{
 };
 
 use crate::{
+    compile::Program,
     errno::Errno,
-    error::{LaunchError, SetupError},
-    explain,
+    error::LaunchError,
+    failure,
     launch::RelayedSignals,
+    plan::Command,
     terminal::Terminal,
     wire::{self, Packet},
 };
@@ -101,9 +103,8 @@ pub struct Running {
     /// `None` once closed, which ends the environment.
     control: Option<OwnedFd>,
     terminal: Option<Terminal>,
-    /// The command is in another session than the caller.
-    new_session: bool,
-    downgrades: Vec<Downgrade>,
+    command: Command,
+    program: Program,
     /// The recorder's listener and the environment's root.
     recording: Option<(OwnedFd, OwnedFd)>,
     exit: Option<Exit>,
@@ -119,16 +120,16 @@ impl Running {
         control: OwnedFd,
         signals: RelayedSignals,
         terminal: Option<Terminal>,
-        new_session: bool,
-        downgrades: Vec<Downgrade>,
+        command: Command,
+        program: Program,
     ) -> Self {
         Running {
             pid,
             pidfd,
             control: Some(control),
             terminal,
-            new_session,
-            downgrades,
+            command,
+            program,
             recording: None,
             exit: None,
             reaped: false,
@@ -148,7 +149,7 @@ impl Running {
 
     /// What the plan asks for and this host cannot do.
     pub fn downgrades(&self) -> &[Downgrade] {
-        &self.downgrades
+        self.program.downgrades()
     }
 
     pub(crate) fn control(&self) -> BorrowedFd<'_> {
@@ -160,13 +161,13 @@ impl Running {
     pub(crate) fn await_start(&mut self) -> Result<(), LaunchError> {
         loop {
             match wire::receive(self.control()).map_err(LaunchError::Wait)? {
-                Packet::Report(Report::Started) => return Ok(()),
+                Packet::Report(Report::Started(_)) => return Ok(()),
                 Packet::Descriptors(descriptors) => {
                     if let Ok([listener, root]) = <[OwnedFd; 2]>::try_from(descriptors) {
                         self.recording = Some((listener, root));
                     }
                 }
-                Packet::Failed(error) => return Err(failed(error)),
+                Packet::Failed(error) => return Err(self.failed(&error)),
                 Packet::Report(_) | Packet::End => return Err(LaunchError::Vanished),
             }
         }
@@ -198,8 +199,8 @@ impl Running {
                     Packet::Report(Report::Stopped(signal)) => self.stop(signal),
                     Packet::End => return Ok(()),
                     // Where it was not waited for, this is where it shows that nothing started.
-                    Packet::Failed(error) => return Err(failed(error)),
-                    Packet::Report(Report::Started) | Packet::Descriptors(_) => {}
+                    Packet::Failed(error) => return Err(self.failed(&error)),
+                    Packet::Report(Report::Started(_)) | Packet::Descriptors(_) => {}
                 }
             }
         }
@@ -238,7 +239,7 @@ impl Running {
             // What the terminal sends, it sends to its whole foreground process group. Where the command is in ours, it
             // has had it already; where it has a group or session of its own, we were in the foreground without it.
             let from_terminal = received.ssi_code == libc::SI_KERNEL;
-            if from_terminal && self.terminal.is_none() && !self.new_session {
+            if from_terminal && self.terminal.is_none() && !self.command.new_session {
                 continue;
             }
             let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) else {
@@ -273,6 +274,11 @@ impl Running {
         self.exit.ok_or(LaunchError::Vanished)
     }
 
+    /// Why there is no environment, or no command in it.
+    fn failed(&self, failure: &Failure) -> LaunchError {
+        failure::launch_error(failure, Some(&self.program), Some(&self.command))
+    }
+
     pub(crate) fn take_recording(&mut self) -> Option<(OwnedFd, OwnedFd)> {
         self.recording.take()
     }
@@ -296,18 +302,6 @@ impl Running {
         }
         waited.map(drop).map_err(Errno::from)
     }
-}
-
-/// Why there is no environment.
-fn failed(error: SetupError) -> LaunchError {
-    let hint = match &error {
-        SetupError::Maps { source, .. } | SetupError::Propagation { source } => {
-            explain::restricted(*source)
-        }
-        _ => String::new(),
-    };
-    let error = Box::new(error);
-    LaunchError::Setup { error, hint }
 }
 
 impl Drop for Running {

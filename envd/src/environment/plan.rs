@@ -140,6 +140,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
             umask: None,
             // In a session of the caller's, `kill 0` and the terminal reach the caller.
             new_session: inputs.strict && !inputs.terminal,
+            terminal: false,
         },
         privileges: policy.privileges,
         limits: policy.limits,

@@ -20,6 +20,7 @@ pub const EISDIR: i32 = 21;
 pub const EINVAL: i32 = 22;
 pub const ENOTTY: i32 = 25;
 pub const ENOSYS: i32 = 38;
+pub const ENAMETOOLONG: i32 = 36;
 pub const ELOOP: i32 = 40;
 pub const EBADMSG: i32 = 74;
 pub const EMSGSIZE: i32 = 90;

@@ -8,6 +8,12 @@ pub fn read(descriptor: Descriptor, buffer: &mut [u8]) -> Result<usize, Errno> {
     unsafe { call!(READ, descriptor, buffer.as_mut_ptr(), buffer.len()) }
 }
 
+/// Reads from a place in a file.
+pub fn read_at(file: Descriptor, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+    // SAFETY: the pointer and the length describe `buffer`.
+    unsafe { call!(PREAD64, file, buffer.as_mut_ptr(), buffer.len(), at) }
+}
+
 /// Writes some of `bytes`.
 pub fn write(descriptor: Descriptor, bytes: &[u8]) -> Result<usize, Errno> {
     // SAFETY: the pointer and the length describe `bytes`.
@@ -69,10 +75,10 @@ pub fn close_all_but(kept: &mut [Descriptor]) {
     close_range(first, i32::MAX, 0);
 }
 
-/// Makes every descriptor above standard error close at exec.
-pub fn close_on_exec() {
+/// Makes every descriptor from `first` on close at exec.
+pub fn close_on_exec_from(first: Descriptor) {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;
-    close_range(3, i32::MAX, CLOSE_RANGE_CLOEXEC);
+    close_range(first, i32::MAX, CLOSE_RANGE_CLOEXEC);
 }
 
 fn close_range(first: Descriptor, last: Descriptor, flags: u32) {

@@ -20,8 +20,8 @@ mod start;
 
 use arch::number;
 pub use descriptors::{
-    Interest, close, close_all_but, close_on_exec, duplicate_to, move_above, poll, read, write,
-    write_all,
+    Interest, close, close_all_but, close_on_exec_from, duplicate_to, move_above, poll, read,
+    read_at, write, write_all,
 };
 pub use files::*;
 pub use memory::{Region, Vector};
@@ -78,6 +78,19 @@ impl Word for &core::ffi::CStr {
     #[inline]
     fn word(self) -> usize {
         self.as_ptr().expose_provenance()
+    }
+}
+
+/// A number in decimal digits.
+pub fn decimal(mut number: u32, digits: &mut [u8; 12]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
     }
 }
 

@@ -13,10 +13,12 @@ pub struct Capabilities {
     pub inheritable: u64,
 }
 
+/// _LINUX_CAPABILITY_VERSION_3: sets of 64 bits.
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
 /// Sets this process's capabilities (capset(2)).
 pub fn set_capabilities(sets: Capabilities) -> Result<(), Errno> {
-    const VERSION_3: u32 = 0x2008_0522;
-    let header: [u32; 2] = [VERSION_3, 0];
+    let header: [u32; 2] = [CAPABILITY_VERSION, 0];
     let low = |set: u64| set as u32;
     let high = |set: u64| (set >> 32) as u32;
     let data: [u32; 6] = [
@@ -29,6 +31,20 @@ pub fn set_capabilities(sets: Capabilities) -> Result<(), Errno> {
     ];
     // SAFETY: of this version the header has two numbers and the data two times three; both are only read.
     unsafe { call!(CAPSET, header.as_ptr(), data.as_ptr()) }.map(drop)
+}
+
+/// This process's capabilities (capget(2)).
+pub fn own_capabilities() -> Result<Capabilities, Errno> {
+    let header: [u32; 2] = [CAPABILITY_VERSION, 0];
+    let mut data: [u32; 6] = [0; 6];
+    // SAFETY: of this version the header has two numbers and the data two times three, which are written.
+    unsafe { call!(CAPGET, header.as_ptr(), data.as_mut_ptr()) }?;
+    let set = |at: usize| u64::from(data[at]) | u64::from(data[at + 3]) << 32;
+    Ok(Capabilities {
+        effective: set(0),
+        permitted: set(1),
+        inheritable: set(2),
+    })
 }
 
 /// Takes a capability out of the bounding set; `Ok(false)` where the kernel does not know it.

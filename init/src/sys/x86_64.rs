@@ -112,6 +112,7 @@ pub mod number {
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const IOCTL: usize = 16;
+    pub const PREAD64: usize = 17;
     pub const DUP2: usize = 33;
     pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
@@ -144,6 +145,7 @@ pub mod number {
     pub const GETPPID: usize = 110;
     pub const SETSID: usize = 112;
     pub const GETPGID: usize = 121;
+    pub const CAPGET: usize = 125;
     pub const CAPSET: usize = 126;
     pub const PIVOT_ROOT: usize = 155;
     pub const PRCTL: usize = 157;

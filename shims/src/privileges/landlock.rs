@@ -3,12 +3,11 @@
 //! What this kernel's Landlock lacks is found out before the launch and reported as a [`Downgrade`]; what it has is then
 //! demanded, so that the domain is exactly what was reported or the launch fails.
 
-use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, Scope,
-};
+use std::path::Path;
 
-use crate::{error::SetupError, plan::Landlock, running::Downgrade, sys};
+use landlock::{ABI, Access, AccessFs, Scope};
+
+use crate::{plan::Landlock, running::Downgrade, sys};
 
 /// What each version added, of what a plan can ask for.
 const ADDED: [(i32, &str); 4] = [
@@ -60,66 +59,58 @@ impl Domain {
         (domain, downgrades)
     }
 
-    /// Opens the directories and makes the rules; called inside, for the paths are those of the environment.
-    pub(crate) fn prepare(&self) -> Result<RulesetCreated, SetupError> {
-        let abi = ABI::from(self.version);
-        let all = AccessFs::from_all(abi);
-        let failed = |what: String| SetupError::Landlock { what };
-        let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-        if self.plan.confines_files() {
-            ruleset = ruleset
-                .handle_access(all)
-                .map_err(|error| failed(error.to_string()))?;
+    /// What of files is confined, as bits of landlock(7).
+    pub(crate) fn files(&self) -> u64 {
+        match self.plan.confines_files() {
+            true => AccessFs::from_all(self.abi()).bits(),
+            false => 0,
         }
-        if self.version >= SCOPES {
-            let scopes = [
-                (self.plan.scope_abstract_sockets, Scope::AbstractUnixSocket),
-                (self.plan.scope_signals, Scope::Signal),
-            ];
-            for (_, scope) in scopes.into_iter().filter(|(wanted, _)| *wanted) {
-                ruleset = ruleset
-                    .scope(scope)
-                    .map_err(|error| failed(error.to_string()))?;
-            }
+    }
+
+    /// What is confined to the domain, as bits of landlock(7).
+    pub(crate) fn scopes(&self) -> u64 {
+        if self.version < SCOPES {
+            return 0;
         }
-        let mut ruleset = ruleset
-            .create()
-            .map_err(|error| failed(error.to_string()))?;
-        let reading = self
-            .plan
+        let scopes = [
+            (self.plan.scope_abstract_sockets, Scope::AbstractUnixSocket),
+            (self.plan.scope_signals, Scope::Signal),
+        ];
+        let wanted = scopes.into_iter().filter(|(wanted, _)| *wanted);
+        wanted.fold(0, |all, (_, scope)| all | scope as u64)
+    }
+
+    /// What is allowed, and where. The paths are those of the environment.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = Rule<'_>> {
+        let (abi, plan) = (self.abi(), &self.plan);
+        let reading = plan
             .read
             .iter()
-            .map(|path| (path, AccessFs::from_read(abi)));
-        let writing = self.plan.write.iter().map(|path| (path, all));
-        for (path, access) in reading.chain(writing) {
-            let named = |error: &dyn std::error::Error| {
-                let cause = error
-                    .source()
-                    .map_or_else(String::new, |cause| format!(": {cause}"));
-                failed(format!("{}: {error}{cause}", path.display()))
-            };
-            let opened = PathFd::new(path).map_err(|error| named(&error))?;
-            let access = if path.is_dir() {
-                access
-            } else {
-                access & AccessFs::from_file(abi)
-            };
-            ruleset = ruleset
-                .add_rule(PathBeneath::new(opened, access))
-                .map_err(|error| named(&error))?;
-        }
-        Ok(ruleset)
+            .map(move |path| (path, AccessFs::from_read(abi)));
+        let writing = plan
+            .write
+            .iter()
+            .map(move |path| (path, AccessFs::from_all(abi)));
+        reading.chain(writing).map(move |(path, access)| Rule {
+            path,
+            access: access.bits(),
+            file_access: (access & AccessFs::from_file(abi)).bits(),
+        })
+    }
+
+    fn abi(&self) -> ABI {
+        ABI::from(self.version)
     }
 }
 
-/// Enters the domain; the calling thread and what it starts never leave it.
-pub(crate) fn enter(ruleset: RulesetCreated) -> Result<(), SetupError> {
-    ruleset
-        .restrict_self()
-        .map(drop)
-        .map_err(|error| SetupError::Landlock {
-            what: error.to_string(),
-        })
+/// What is allowed below a path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule<'r> {
+    pub(crate) path: &'r Path,
+    /// Bits of landlock(7).
+    pub(crate) access: u64,
+    /// Those of them that make sense where the path is a file.
+    pub(crate) file_access: u64,
 }
 
 #[cfg(test)]

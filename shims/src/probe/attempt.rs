@@ -1,10 +1,12 @@
 //! Mechanisms that are tried in a process of their own.
 
-use std::{convert::Infallible, os::fd::AsFd, path::Path};
+use std::{os::fd::AsFd, path::Path};
+
+use envd_init::sys as kernel;
 
 use rustix::{
     fs::Mode,
-    mount::MountFlags,
+    mount::{MountFlags, MountPropagationFlags},
     process::{WaitId, WaitIdOptions},
 };
 
@@ -12,9 +14,8 @@ use super::{Mechanism, State, judge};
 use crate::{
     Errno,
     ids::{Caller, Maps},
-    network,
     plan::Ids,
-    root, sys,
+    sys,
 };
 
 const USER: i32 = libc::CLONE_NEWUSER;
@@ -43,7 +44,7 @@ pub(super) fn namespaces() -> Vec<Mechanism> {
             "network-namespaces",
             USER | libc::CLONE_NEWNET,
             "environments without network",
-            network::loopback_up,
+            loopback,
         ),
         row(
             "ipc-namespaces",
@@ -97,7 +98,12 @@ pub(super) fn procfs() -> Mechanism {
 }
 
 fn private() -> Result<(), Errno> {
-    root::make_private().map_err(|_| Errno(libc::EPERM))
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    Ok(rustix::mount::mount_change("/", private)?)
+}
+
+fn loopback() -> Result<(), Errno> {
+    Ok(kernel::loopback_up()?)
 }
 
 fn mount_overlay() -> Result<(), Errno> {
@@ -107,9 +113,8 @@ fn mount_overlay() -> Result<(), Errno> {
     for name in ["/tmp/lower", "/tmp/upper", "/tmp/work"] {
         rustix::fs::mkdir(name, Mode::RWXU)?;
     }
-    let open = |name: &str| root::open_directory(Path::new(name));
-    let (lower, upper, work) = (open("/tmp/lower")?, open("/tmp/upper")?, open("/tmp/work")?);
-    root::mount_overlay(&[lower.as_fd()], upper.as_fd(), work.as_fd(), "/tmp")?;
+    let options = c"userxattr,lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work";
+    rustix::mount::mount("overlay", "/tmp", "overlay", MountFlags::empty(), options)?;
     Ok(())
 }
 
@@ -130,14 +135,14 @@ fn attempt(namespaces: i32, check: fn() -> Result<(), Errno>) -> Option<i32> {
         },
         Caller::current(),
     );
-    let child = || -> Infallible {
-        let mapped = maps.write(Path::new("/proc/self"));
-        let result = mapped.map_err(|(_, errno)| errno).and_then(|()| check());
-        sys::exit(result.map_or_else(|errno| errno.0, |()| 0))
-    };
-    let (_, pidfd) = match sys::clone_process(namespaces, child) {
-        Ok(process) => process,
-        Err(error) => return Some(Errno::from(error).0),
+    let pidfd = match kernel::copy(namespaces as u64) {
+        Ok(kernel::Side::Parent { pidfd, .. }) => sys::adopt(pidfd),
+        Ok(kernel::Side::Child) => {
+            let mapped = maps.write(Path::new("/proc/self"));
+            let result = mapped.map_err(|(_, errno)| errno).and_then(|()| check());
+            sys::exit(result.map_or_else(|errno| errno.0, |()| 0))
+        }
+        Err(error) => return Some(error.0),
     };
     loop {
         match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {

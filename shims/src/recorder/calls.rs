@@ -184,7 +184,7 @@ fn interpret(notification: &Notification, caller: Caller) -> Result<Request, Err
             Ok(Request::Wish(Target::Descriptor(arguments[0] as i32), wish))
         }
         // New, and everyone who calls it falls back on the ones above.
-        crate::launch::SETXATTRAT => Ok(Request::Answer(Answer::Errno(libc::ENOSYS))),
+        super::SETXATTRAT => Ok(Request::Answer(Answer::Errno(libc::ENOSYS))),
         number => interpret_old(number, arguments, &name),
     }
 }

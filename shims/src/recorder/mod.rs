@@ -36,6 +36,9 @@ use crate::{
     running::{Downgrade, Exit, Recorder},
 };
 
+/// Since Linux 6.13; the numbers of new calls are the same everywhere.
+pub(crate) const SETXATTRAT: libc::c_long = 463;
+
 /// A recorded run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Recorded {

@@ -187,6 +187,7 @@ impl Place {
                 directory: "/".into(),
                 umask: None,
                 new_session: false,
+                terminal: false,
             },
             privileges: Privileges {
                 capabilities: vec![],

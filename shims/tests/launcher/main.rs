@@ -6,4 +6,5 @@ mod exits;
 mod harness;
 mod mounts;
 mod recording;
+mod resident;
 mod terminal;

@@ -295,6 +295,7 @@ fn plan(job: &Job) -> Plan {
             directory: "/".into(),
             umask: Some(0o022),
             new_session: true,
+            terminal: false,
         },
         privileges: plan::Privileges {
             // Root of its own user namespace over its own mounts: what dpkg and its scripts are used to.

@@ -1,0 +1,311 @@
+//! Carrying a program out: one function that walks the operations, one arm each.
+
+mod place;
+
+use core::{ffi::CStr, fmt::Write as _};
+
+use crate::{
+    program::{Like, Operation, Program, Slot, Slots},
+    protocol::{DESCRIPTORS, Failure, Stage},
+    sys::{self, Capabilities, Descriptor, Errno, constant::*},
+};
+
+/// Slots that a program can use.
+pub const SLOTS: usize = 512;
+
+/// The kernel reads mount options from one page.
+const LONGEST_OPTIONS: usize = 4095;
+
+/// What comes of a program beside what it did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Applied {
+    /// Capabilities that commands keep, a bit each.
+    pub kept: u64,
+}
+
+/// Descriptors that operations opened.
+struct Table([Descriptor; SLOTS]);
+
+impl Table {
+    /// `None` for one whose optional source was missing.
+    fn get(&self, slot: Slot) -> Result<Option<Descriptor>, Errno> {
+        let descriptor = *self.0.get(usize::from(slot.0)).ok_or(Errno(EBADF))?;
+        Ok((descriptor >= 0).then_some(descriptor))
+    }
+
+    /// One that must be there.
+    fn need(&self, slot: Slot) -> Result<Descriptor, Errno> {
+        self.get(slot)?.ok_or(Errno(EBADF))
+    }
+
+    fn put(&mut self, slot: Slot, descriptor: Descriptor) -> Result<(), Errno> {
+        *self.0.get_mut(usize::from(slot.0)).ok_or(Errno(EBADF))? = descriptor;
+        Ok(())
+    }
+}
+
+/// Carries out the operations of a program, in order. `owner` is the connection that descriptors are handed over on.
+pub fn apply(program: &Program<'_>, owner: Descriptor) -> Result<Applied, Failure> {
+    let mut table = Table([-1; SLOTS]);
+    let mut applied = Applied { kept: 0 };
+    for (index, operation) in program.operations().enumerate() {
+        let index = index as u32;
+        let operation = operation.map_err(|_| Failure::at(Stage::Malformed, index, 0))?;
+        step(&operation, &mut table, &mut applied, owner)
+            .map_err(|error| Failure::at(Stage::Operation, index, error.0))?;
+    }
+    Ok(applied)
+}
+
+fn step(
+    operation: &Operation<'_>,
+    table: &mut Table,
+    applied: &mut Applied,
+    owner: Descriptor,
+) -> Result<(), Errno> {
+    match *operation {
+        Operation::MakePrivate {} => sys::make_mounts_private(),
+        Operation::CopyTree { to, path, optional } => {
+            copy(table, to, AT_FDCWD, path, true, optional)
+        }
+        Operation::OpenDirectory { to, path } => {
+            let opened = sys::open_at(AT_FDCWD, path, sys::DIRECTORY, 0)?;
+            table.put(to, opened)
+        }
+        Operation::Stage { to, path, options } => {
+            sys::mount(c"tmpfs", path, MS_NOSUID | MS_NODEV, options)?;
+            table.put(to, sys::open_at(AT_FDCWD, path, sys::DIRECTORY, 0)?)
+        }
+        Operation::MakeDirectory { parent, path, mode } => {
+            sys::make_directory_at(table.need(parent)?, path, mode)
+        }
+        Operation::OpenBelow { to, parent, path } => {
+            let opened = sys::open_at(table.need(parent)?, path, O_PATH, 0)?;
+            table.put(to, opened)
+        }
+        Operation::MakeFile {
+            parent,
+            path,
+            mode,
+            content,
+        } => place::write_file(table.need(parent)?, path, mode, content),
+        Operation::MakeLink {
+            parent,
+            path,
+            points_to,
+        } => sys::link_at(table.need(parent)?, path, points_to),
+        Operation::Overlay {
+            lowers,
+            upper,
+            work,
+            on,
+            path,
+        } => overlay(table, lowers, upper, work, on, path),
+        Operation::Ensure {
+            to,
+            root,
+            path,
+            like,
+        } => {
+            let kind = match like {
+                Like::Directory => S_IFDIR,
+                Like::File => S_IFREG,
+                Like::Tree(slot) => match table.get(slot)? {
+                    None => return Ok(()),
+                    Some(tree) => match sys::status_at(tree, c"", true)?.mode & S_IFMT {
+                        S_IFDIR => S_IFDIR,
+                        _ => S_IFREG,
+                    },
+                },
+            };
+            let place = place::ensure(table.need(root)?, path, kind)?;
+            table.put(to, place)
+        }
+        Operation::CopyBelow {
+            to,
+            parent,
+            path,
+            optional,
+        } => copy(table, to, table.need(parent)?, path, false, optional),
+        Operation::SetAttributes { tree, attributes } => match table.get(tree)? {
+            Some(tree) => sys::set_mount_attributes(tree, attributes),
+            None => Ok(()),
+        },
+        Operation::Attach { tree, on, path } => match table.get(tree)? {
+            Some(tree) => sys::attach(tree, table.need(on)?, path),
+            None => Ok(()),
+        },
+        Operation::Mount {
+            kind,
+            on,
+            flags,
+            options,
+        } => {
+            // By way of the current directory: a mount by descriptor takes four calls of the newer interface.
+            sys::change_directory_to(table.need(on)?)?;
+            sys::mount(kind, c".", flags as usize, options)
+        }
+        Operation::PutFile {
+            root,
+            path,
+            mode,
+            content,
+        } => place::put_file(table.need(root)?, path, mode, content),
+        Operation::PutDirectory { root, path, mode } => {
+            place::put_directory(table.need(root)?, path, mode)
+        }
+        Operation::PutLink {
+            root,
+            path,
+            points_to,
+        } => place::put_link(table.need(root)?, path, points_to),
+        Operation::Pivot { root } => pivot(table.need(root)?),
+        Operation::HostName { name } => sys::set_host_name(name.to_bytes()),
+        Operation::Loopback {} => sys::loopback_up(),
+        Operation::Listen { port } => {
+            let socket = sys::listen_on_loopback(port)?;
+            sys::send(owner, &DESCRIPTORS.to_ne_bytes(), &[socket])?;
+            sys::close(socket);
+            Ok(())
+        }
+        Operation::LandlockRuleset { to, files, scoped } => {
+            table.put(to, sys::landlock_ruleset(files, scoped)?)
+        }
+        Operation::LandlockAllow {
+            ruleset,
+            path,
+            access,
+            file_access,
+        } => {
+            let below = sys::open_at(AT_FDCWD, path, O_PATH, 0)?;
+            let directory = sys::status_at(below, c"", true)?.mode & S_IFMT == S_IFDIR;
+            let access = if directory { access } else { file_access };
+            let allowed = sys::landlock_allow(table.need(ruleset)?, below, access);
+            sys::close(below);
+            allowed
+        }
+        Operation::Confine {
+            kept,
+            last,
+            secure_bits,
+        } => {
+            applied.kept = kept;
+            confine(kept, last, secure_bits)
+        }
+        Operation::Protect {} => {
+            sys::set_no_new_privileges()?;
+            sys::set_not_dumpable()
+        }
+        Operation::LandlockEnter { ruleset } => sys::landlock_enter(table.need(ruleset)?),
+        Operation::Filter {
+            instructions,
+            listen,
+            root,
+        } => match sys::install_filter(instructions, listen)? {
+            None => Ok(()),
+            Some(listener) => {
+                let handed = [listener, table.need(root)?];
+                sys::send(owner, &DESCRIPTORS.to_ne_bytes(), &handed)
+            }
+        },
+    }
+}
+
+fn copy(
+    table: &mut Table,
+    to: Slot,
+    directory: Descriptor,
+    path: &CStr,
+    recursive: bool,
+    optional: bool,
+) -> Result<(), Errno> {
+    match sys::copy_tree(directory, path, recursive) {
+        Err(Errno(ENOENT | ENOTDIR)) if optional => Ok(()),
+        copied => table.put(to, copied?),
+    }
+}
+
+/// Mounts an overlay. Directories are named by their descriptors, relative to `/proc/self/fd`: no path needs quoting,
+/// hundreds fit into the kernel's page, and what is shown inside (/proc/self/mountinfo) tells nothing about the host.
+fn overlay(
+    table: &Table,
+    lowers: Slots<'_>,
+    upper: Slot,
+    work: Slot,
+    on: Slot,
+    path: &CStr,
+) -> Result<(), Errno> {
+    let mut options = Text::<LONGEST_OPTIONS>::new();
+    let mut separator = "userxattr,lowerdir=";
+    for lower in lowers.iter() {
+        let lower = table.need(lower)?;
+        write!(options, "{separator}{lower}").map_err(|_| Errno(E2BIG))?;
+        separator = ":";
+    }
+    let (upper, work) = (table.need(upper)?, table.need(work)?);
+    write!(options, ",upperdir={upper},workdir={work}").map_err(|_| Errno(E2BIG))?;
+    sys::change_directory(c"/proc/self/fd")?;
+    if path.is_empty() {
+        let mut target = Text::<16>::new();
+        write!(target, "{}", table.need(on)?).map_err(|_| Errno(E2BIG))?;
+        sys::mount(c"overlay", target.as_c_str()?, 0, options.as_c_str()?)
+    } else {
+        sys::mount(c"overlay", path, 0, options.as_c_str()?)
+    }
+}
+
+/// Text of a bounded length that ends in a zero byte.
+struct Text<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
+}
+
+impl<const N: usize> Text<N> {
+    fn new() -> Self {
+        Text {
+            bytes: [0; N],
+            length: 0,
+        }
+    }
+
+    fn as_c_str(&self) -> Result<&CStr, Errno> {
+        CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno(E2BIG))
+    }
+}
+
+impl<const N: usize> core::fmt::Write for Text<N> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let end = self.length + text.len();
+        // One byte stays zero.
+        if end >= N {
+            return Err(core::fmt::Error);
+        }
+        self.bytes[self.length..end].copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
+/// Both names of pivot_root are the same: the old root ends up on top of the new one and is taken off from there.
+fn pivot(root: Descriptor) -> Result<(), Errno> {
+    sys::change_directory_to(root)?;
+    sys::pivot_root(c".", c".")?;
+    sys::unmount(c".")?;
+    sys::change_directory(c"/")
+}
+
+/// What is permitted stays so until PID 1 has done what it needs it for.
+fn confine(kept: u64, last: u32, secure_bits: u32) -> Result<(), Errno> {
+    for capability in (0..=last).filter(|capability| kept >> capability & 1 == 0) {
+        sys::drop_from_bounding_set(capability)?;
+    }
+    let all = sys::own_capabilities()?;
+    sys::set_capabilities(Capabilities {
+        inheritable: kept,
+        ..all
+    })?;
+    for capability in (0..64).filter(|capability| kept >> capability & 1 == 1) {
+        sys::raise_ambient(capability)?;
+    }
+    sys::set_secure_bits(secure_bits)
+}

@@ -1,0 +1,205 @@
+//! From a program to an environment: one process made into its namespaces, which becomes their PID 1.
+
+use core::ffi::CStr;
+
+use crate::{
+    apply,
+    execute::{self, Given},
+    program::{GROUPS_ALLOWED, MAPS_FROM_OUTSIDE, Program},
+    protocol::{Failure, Report, Stage},
+    request::{FOREGROUND, Request},
+    serve::{self, Duty},
+    sys::{self, Descriptor, Disposition, Errno, Pid, Side, SignalSet, constant::*},
+};
+
+/// A new environment, seen from the process that made it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Launched {
+    /// Its PID 1.
+    pub pid: Pid,
+    /// A pidfd of it, closed at exec.
+    pub pidfd: Descriptor,
+}
+
+/// The command that an environment is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct First<'f> {
+    /// What to execute, on the standard descriptors of the process that launches.
+    pub request: Request<'f>,
+    /// Signals that it starts with blocked.
+    pub mask: SignalSet,
+    /// Whether the owner is told when it has started.
+    pub announced: bool,
+}
+
+/// Makes an environment. `owner` is PID 1's end of the connection to its owner, and `owners_end` the other one where this
+/// process holds it: the new process must not.
+///
+/// With `first`, PID 1 ends with that command, which reports on the owner's connection; without, it takes requests from it
+/// (and says [`Report::Started`] when it does). What goes wrong in the new process is said there, too, as a [`Failure`].
+///
+/// The calling process must have one thread. The new one has a copy of its memory, and never comes back here.
+pub fn launch(
+    program: &Program<'_>,
+    first: Option<&First<'_>>,
+    owner: Descriptor,
+    owners_end: Option<Descriptor>,
+) -> Result<Launched, Failure> {
+    let failed = |stage| move |error: Errno| Failure::at(stage, 0, error.0);
+    let outside = program.header.flags & MAPS_FROM_OUTSIDE != 0;
+    let go = match outside {
+        true => Some(sys::packet_pair().map_err(failed(Stage::Clone))?),
+        false => None,
+    };
+    let (pid, pidfd) = match sys::copy(program.header.namespaces) {
+        Ok(Side::Child) => {
+            if let Some(end) = owners_end {
+                sys::close(end);
+            }
+            if let Some((ours, _)) = go {
+                sys::close(ours);
+            }
+            become_first(program, first, owner, go.map(|(_, theirs)| theirs))
+        }
+        Ok(Side::Parent { pid, pidfd }) => (pid, pidfd),
+        Err(error) => {
+            if let Some((ours, theirs)) = go {
+                sys::close(ours);
+                sys::close(theirs);
+            }
+            return Err(failed(Stage::Clone)(error));
+        }
+    };
+    let Some((ours, theirs)) = go else {
+        return Ok(Launched { pid, pidfd });
+    };
+    sys::close(theirs);
+    let mapped = write_maps(program, Some(pid)).and_then(|()| {
+        sys::send(ours, b"!", &[]).map_err(|error| Failure::at(Stage::Protect, 4, error.0))
+    });
+    // Without its word, the new process ends.
+    sys::close(ours);
+    match mapped {
+        Ok(()) => Ok(Launched { pid, pidfd }),
+        Err(failure) => {
+            let _ = sys::wait_for(pid);
+            sys::close(pidfd);
+            Err(failure)
+        }
+    }
+}
+
+/// Writes the id maps of a process, or its own.
+fn write_maps(program: &Program<'_>, of: Option<Pid>) -> Result<(), Failure> {
+    let header = &program.header;
+    let put = |index: u32, name: &[u8], content: &CStr| {
+        let mut path = [0; 48];
+        let mut end = 0;
+        let mut digits = [0; 12];
+        let process = match of {
+            Some(pid) => sys::decimal(pid.unsigned_abs(), &mut digits),
+            None => b"self",
+        };
+        for part in [b"/proc/", process, b"/", name] {
+            path[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        let failed = |error: Errno| Failure::at(Stage::Maps, index, error.0);
+        let path = CStr::from_bytes_until_nul(&path).map_err(|_| failed(Errno(EINVAL)))?;
+        let file = sys::open_at(AT_FDCWD, path, O_WRONLY, 0).map_err(failed)?;
+        // The kernel takes a map in one write only.
+        let written = sys::write(file, content.to_bytes());
+        sys::close(file);
+        written.map(drop).map_err(failed)
+    };
+    if header.flags & GROUPS_ALLOWED == 0 {
+        put(0, b"setgroups", c"deny")?;
+    }
+    put(1, b"uid_map", header.uid_map)?;
+    put(2, b"gid_map", header.gid_map)
+}
+
+/// In the new process.
+fn become_first(
+    program: &Program<'_>,
+    first: Option<&First<'_>>,
+    owner: Descriptor,
+    go: Option<Descriptor>,
+) -> ! {
+    match start(program, first, owner, go) {
+        Ok(duty) => {
+            match first {
+                Some(_) => {
+                    let terminal = duty.terminal.unwrap_or(duty.owner);
+                    sys::close_all_but(&mut [duty.owner, duty.signals, terminal]);
+                }
+                // Requests come with descriptors; that these places are taken keeps them out of the command's way.
+                None => sys::close_all_but(&mut [0, 1, 2, duty.owner, duty.signals]),
+            }
+            serve::serve(duty)
+        }
+        Err(failure) => {
+            let _ = sys::send(owner, &failure.encode(), &[]);
+            sys::exit(125)
+        }
+    }
+}
+
+/// Assembles the environment, and starts the command that it is for.
+fn start(
+    program: &Program<'_>,
+    first: Option<&First<'_>>,
+    owner: Descriptor,
+    go: Option<Descriptor>,
+) -> Result<Duty, Failure> {
+    let protect = |index| move |error: Errno| Failure::at(Stage::Protect, index, error.0);
+    // Should the launching process be gone already, the closed connection says so.
+    sys::set_parent_death_signal(SIGKILL).map_err(protect(0))?;
+    // What `ps` shows; the command line remains that of the launching process.
+    sys::set_name(c"envd-init").map_err(protect(1))?;
+    // The launcher lets its children's ends pass; this process must see them.
+    sys::set_disposition(SIGCHLD, Disposition::Default).map_err(protect(2))?;
+    let umask = sys::set_umask(0);
+    match go {
+        Some(go) => {
+            let mut word = [0; 1];
+            if sys::receive(go, &mut word, true).map_or(0, |packet| packet.length) == 0 {
+                // The launching process has given up.
+                sys::exit(125)
+            }
+            sys::close(go);
+        }
+        None => write_maps(program, None)?,
+    }
+    let applied = apply::apply(program, owner)?;
+    let signals = serve::block_signals().map_err(protect(2))?;
+    let mut duty = Duty {
+        owner,
+        signals,
+        command: None,
+        terminal: None,
+        kept: applied.kept,
+        umask,
+    };
+    if let Some(first) = first {
+        let given = Given {
+            kept: applied.kept,
+            mask: first.mask,
+            umask,
+            descriptors: &[],
+        };
+        let command = execute::execute(&first.request, &given)?;
+        duty.command = Some(command);
+        duty.terminal = (first.request.flags & FOREGROUND != 0).then_some(0);
+        // Out of the caller's process group, whose signals are for the command alone.
+        let _ = sys::new_group();
+        if first.announced {
+            let _ = sys::send(owner, &Report::Started(command).encode(), &[]);
+        }
+    } else {
+        sys::new_session().map_err(protect(4))?;
+        let _ = sys::send(owner, &Report::Started(0).encode(), &[]);
+    }
+    serve::settle(applied.kept).map_err(protect(3))?;
+    Ok(duty)
+}

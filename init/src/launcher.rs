@@ -1,0 +1,78 @@
+//! The resident launcher: a process of a few pages that makes environments on request, because a copy of a small process costs
+//! a tenth of a copy of a large one, and because a process with threads must not be copied at all.
+//!
+//! It reads requests from one socket and ends with it. Every PID 1 that it made ends with it.
+
+use crate::{
+    launch,
+    program::{self, Program},
+    protocol::{FAILURE_LENGTH, Failure, LAUNCH, LAUNCH_FILE, LAUNCHED, LONGEST_PACKET, Stage},
+    serve,
+    sys::{self, Descriptor, Disposition, Errno, Packet, Region, constant::*},
+};
+
+/// Serves until the socket's other end closes; gives the exit code.
+pub fn run(socket: Descriptor) -> i32 {
+    // Their ends need no one: whoever wants to know has a pidfd.
+    if sys::set_disposition(SIGCHLD, Disposition::Ignore).is_err() {
+        return 1;
+    }
+    // PID 1 keeps the standard descriptors, and must not keep this.
+    let moved = sys::move_above(socket, 3).and_then(|moved| {
+        sys::duplicate_to(1, socket)?;
+        Ok(moved)
+    });
+    let Ok(socket) = moved else {
+        return 1;
+    };
+    let Ok(mut buffer) = Region::new(LONGEST_PACKET) else {
+        return 1;
+    };
+    loop {
+        let bytes = buffer.bytes_mut();
+        let packet = match sys::receive(socket, bytes, true) {
+            Ok(packet) if packet.length > 0 => packet,
+            Err(Errno(EINTR)) => continue,
+            Ok(_) | Err(_) => return 0,
+        };
+        let bytes = bytes.get(..packet.length).unwrap_or_default();
+        match launch(bytes, &packet) {
+            Ok(launched) => {
+                let mut answer = [0; 8];
+                answer[..4].copy_from_slice(&LAUNCHED.to_ne_bytes());
+                answer[4..].copy_from_slice(&launched.pid.to_ne_bytes());
+                let _ = sys::send(socket, &answer, &[launched.pidfd]);
+                sys::close(launched.pidfd);
+            }
+            Err(failure) => {
+                let answer: [u8; FAILURE_LENGTH] = failure.encode();
+                let _ = sys::send(socket, &answer, &[]);
+            }
+        }
+        packet.descriptors[..packet.count]
+            .iter()
+            .for_each(|descriptor| sys::close(*descriptor));
+    }
+}
+
+fn launch(bytes: &[u8], packet: &Packet) -> Result<launch::Launched, Failure> {
+    let malformed = Failure::at(Stage::Malformed, 0, 0);
+    let (tag, body) = bytes.split_at_checked(4).ok_or(malformed)?;
+    let owner = match packet.count {
+        0 => return Err(malformed),
+        _ => packet.descriptors[0],
+    };
+    let file;
+    let body = match u32::from_ne_bytes(tag.try_into().map_err(|_| malformed)?) {
+        LAUNCH => body,
+        LAUNCH_FILE if packet.count > 1 => {
+            let length = body.try_into().map_err(|_| malformed)?;
+            let last = packet.descriptors[packet.count - 1];
+            file = serve::contents(last, u32::from_ne_bytes(length), program::LONGEST)?;
+            file.bytes()
+        }
+        _ => return Err(malformed),
+    };
+    let program = Program::parse(body).map_err(|_| malformed)?;
+    launch::launch(&program, None, owner, None)
+}

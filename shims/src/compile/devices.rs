@@ -1,0 +1,114 @@
+//! A minimal `/dev`.
+
+use std::path::{Path, PathBuf};
+
+use envd_init::{
+    program::{Operation, Slot},
+    sys::constant::{MS_NOEXEC, MS_NOSUID},
+};
+
+use super::{Compiler, c_path, mounts::mount_error, text};
+use crate::error::LaunchError;
+
+/// Device nodes taken from the host: none can be made in a user namespace.
+const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Links to the process's own descriptors, and to the one multiplexer of its own terminals.
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+impl Compiler<'_> {
+    /// A tmpfs (mode 755: some maintainer scripts take a sticky one for `/tmp`) with the host's nodes bound to empty files. A
+    /// bind costs 20 µs, hence only those that programs cannot do without. A file system for message queues is not among
+    /// them: queues work without, and it only lists them.
+    pub(super) fn devices(&mut self, target: &Path) -> Result<(), LaunchError> {
+        let part = |name: &str| target.join(name);
+        let directory = self.tmpfs(target, 0o755, None)?;
+        for name in NODES {
+            self.node(directory, target, &Path::new("/dev").join(name), name)?;
+        }
+        if let Some(terminal) = terminal() {
+            self.node(directory, target, &terminal, "console")?;
+        }
+        for (name, points_to) in LINKS {
+            let operation = Operation::MakeLink {
+                parent: directory,
+                path: &text(name)?,
+                points_to: &text(points_to)?,
+            };
+            self.push(operation, mount_error("a symbolic link", &part(name)));
+        }
+        // The first is no tmpfs of its own: this is one already.
+        for (name, kind, mode) in [("shm", "tmpfs", 0o1777), ("pts", "devpts", 0o755)] {
+            let operation = Operation::MakeDirectory {
+                parent: directory,
+                path: &text(name)?,
+                mode,
+            };
+            self.push(operation, mount_error(kind, &part(name)));
+        }
+        let origin = mount_error("devpts", &part("pts"));
+        let on = self.open_below(directory, c"pts", origin.clone());
+        let operation = Operation::Mount {
+            kind: c"devpts",
+            on,
+            flags: (MS_NOSUID | MS_NOEXEC) as u32,
+            options: c"newinstance,ptmxmode=0666,mode=0620",
+        };
+        self.push(operation, origin);
+        Ok(())
+    }
+
+    /// Binds a node of the host to a new file.
+    fn node(
+        &mut self,
+        directory: Slot,
+        target: &Path,
+        node: &Path,
+        name: &str,
+    ) -> Result<(), LaunchError> {
+        let origin = mount_error(&node.display().to_string(), &target.join(name));
+        let tree = self.slot();
+        let (node, name) = (c_path(node)?, text(name)?);
+        for operation in [
+            Operation::CopyTree {
+                to: tree,
+                path: &node,
+                optional: false,
+            },
+            Operation::MakeFile {
+                parent: directory,
+                path: &name,
+                mode: 0o666,
+                content: b"",
+            },
+            Operation::Attach {
+                tree,
+                on: directory,
+                path: &name,
+            },
+        ] {
+            self.push(operation, origin.clone());
+        }
+        Ok(())
+    }
+}
+
+/// The terminal on standard input, by its name on the host. Inside, `/dev/pts` is another file system, and this is the
+/// only name that ttyname(3) finds it by.
+fn terminal() -> Option<PathBuf> {
+    let input = std::io::stdin();
+    if !rustix::termios::isatty(&input) {
+        return None;
+    }
+    let name = rustix::termios::ttyname(&input, Vec::new()).ok()?;
+    Some(PathBuf::from(std::ffi::OsString::from(
+        name.into_string().ok()?,
+    )))
+}

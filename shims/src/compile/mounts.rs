@@ -1,0 +1,279 @@
+//! What a plan puts over the root, in its order.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use envd_init::{
+    program::{Like, Operation, Slot, Slots},
+    sys::constant::*,
+};
+
+use super::{Compiler, c_path, text};
+use crate::{
+    Errno,
+    error::{LaunchError, SetupError},
+    plan::Mount,
+};
+
+/// Parts of procfs that a caller who is root outside could write to, for procfs asks who one is, not what one may do.
+const PROTECTED_PROC: [&str; 8] = [
+    "acpi",
+    "bus",
+    "dynamic_debug",
+    "fs",
+    "irq",
+    "scsi",
+    "sys",
+    "sysrq-trigger",
+];
+
+/// Attributes of mounts of the host: none of its privileges come along.
+pub(super) fn attributes(read_only: bool, devices: bool) -> u64 {
+    let mut attributes = MOUNT_ATTR_NOSUID;
+    if !devices {
+        attributes |= MOUNT_ATTR_NODEV;
+    }
+    if read_only {
+        attributes |= MOUNT_ATTR_RDONLY;
+    }
+    attributes
+}
+
+/// What the failure of a mount means.
+pub(super) fn mount_error(what: &str, target: &Path) -> SetupError {
+    SetupError::Mount {
+        what: what.to_owned(),
+        target: target.to_owned(),
+        source: Errno(0),
+    }
+}
+
+fn write_error(target: &Path) -> SetupError {
+    SetupError::Write {
+        target: target.to_owned(),
+        source: Errno(0),
+    }
+}
+
+impl Compiler<'_> {
+    /// Opens what of the host the mounts need, before anything covers it.
+    pub(super) fn open_sources(&mut self) -> Result<Vec<Option<Slot>>, LaunchError> {
+        let plan = self.plan;
+        plan.mounts
+            .iter()
+            .map(|mount| self.open_source(mount))
+            .collect()
+    }
+
+    fn open_source(&mut self, mount: &Mount) -> Result<Option<Slot>, LaunchError> {
+        let to = self.slot();
+        let (path, origin) = match mount {
+            Mount::Bind { source, target, .. } | Mount::Scratch { source, target } => (
+                c_path(source)?,
+                SetupError::Source {
+                    path: source.clone(),
+                    target: target.clone(),
+                    source: Errno(0),
+                },
+            ),
+            _ => return Ok(None),
+        };
+        let operation = match mount {
+            Mount::Bind { optional, .. } => Operation::CopyTree {
+                to,
+                path: &path,
+                optional: *optional,
+            },
+            _ => Operation::OpenDirectory { to, path: &path },
+        };
+        self.push(operation, origin);
+        Ok(Some(to))
+    }
+
+    /// Puts one thing over the root.
+    pub(super) fn mount(&mut self, mount: &Mount, source: Option<Slot>) -> Result<(), LaunchError> {
+        let root = self.root;
+        match (mount, source) {
+            (
+                Mount::Bind {
+                    source,
+                    target,
+                    read_only,
+                    ..
+                },
+                Some(tree),
+            ) => self.bind(tree, source, target, *read_only),
+            (Mount::Scratch { source, target }, Some(lower)) => self.scratch(lower, source, target),
+            (Mount::Bind { .. } | Mount::Scratch { .. }, None) => Ok(()),
+            (Mount::Tmpfs { target, mode, size }, _) => self.tmpfs(target, *mode, *size).map(drop),
+            (Mount::Proc { target }, _) => self.procfs(target),
+            (Mount::Devices { target }, _) => self.devices(target),
+            (
+                Mount::File {
+                    target,
+                    content,
+                    mode,
+                },
+                _,
+            ) => {
+                let operation = Operation::PutFile {
+                    root,
+                    path: &c_path(target)?,
+                    mode: *mode,
+                    content: content.as_bytes(),
+                };
+                self.push(operation, write_error(target));
+                Ok(())
+            }
+            (Mount::Directory { target, mode }, _) => {
+                let path = c_path(target)?;
+                let operation = Operation::PutDirectory {
+                    root,
+                    path: &path,
+                    mode: *mode,
+                };
+                self.push(operation, write_error(target));
+                Ok(())
+            }
+            (Mount::Symlink { target, points_to }, _) => {
+                let operation = Operation::PutLink {
+                    root,
+                    path: &c_path(target)?,
+                    points_to: &c_path(points_to)?,
+                };
+                self.push(operation, write_error(target));
+                Ok(())
+            }
+        }
+    }
+
+    fn bind(
+        &mut self,
+        tree: Slot,
+        source: &Path,
+        target: &Path,
+        read_only: bool,
+    ) -> Result<(), LaunchError> {
+        let place = self.ensure(target, Like::Tree(tree))?;
+        let origin = mount_error(&source.display().to_string(), target);
+        let attributes = attributes(read_only, target.starts_with("/dev"));
+        self.push(
+            Operation::SetAttributes { tree, attributes },
+            origin.clone(),
+        );
+        let operation = Operation::Attach {
+            tree,
+            on: place,
+            path: c"",
+        };
+        self.push(operation, origin);
+        Ok(())
+    }
+
+    fn scratch(&mut self, lower: Slot, source: &Path, target: &Path) -> Result<(), LaunchError> {
+        let place = self.ensure(target, Like::Directory)?;
+        // One that cannot be looked at cannot be opened either, which is said then.
+        let mode = fs::metadata(source).map_or(0o755, |found| found.mode() & 0o7777);
+        let (upper, work) = self.pair(mode)?;
+        let operation = Operation::Overlay {
+            lowers: Slots(&lower.0.to_ne_bytes()),
+            upper,
+            work,
+            on: place,
+            path: c"",
+        };
+        let origin = SetupError::Overlay {
+            target: target.to_owned(),
+            lowers: vec![source.to_owned()],
+            source: Errno(0),
+        };
+        self.push(operation, origin);
+        Ok(())
+    }
+
+    /// Mounts a fresh tmpfs, or a directory of the one there is as a mount of its own: that costs less, most of all at the
+    /// end. Gives what opens it.
+    pub(super) fn tmpfs(
+        &mut self,
+        target: &Path,
+        mode: u32,
+        size: Option<u64>,
+    ) -> Result<Slot, LaunchError> {
+        let origin = mount_error("tmpfs", target);
+        // Where the stage is limited, its limit would become that of both.
+        if size.is_none() && self.stage.is_some_and(|stage| !stage.limited) {
+            let (parent, name) = self.stage_directory("tree", mode)?;
+            let tree = self.slot();
+            let operation = Operation::CopyBelow {
+                to: tree,
+                parent,
+                path: &name,
+                optional: false,
+            };
+            self.push(operation, origin.clone());
+            let place = self.ensure(target, Like::Directory)?;
+            let operation = Operation::Attach {
+                tree,
+                on: place,
+                path: c"",
+            };
+            self.push(operation, origin);
+            return Ok(tree);
+        }
+        let size = size.map_or_else(String::new, |size| format!(",size={size}"));
+        let flags = MS_NOSUID | MS_NODEV;
+        self.mount_new(c"tmpfs", target, flags, &format!("mode={mode:o}{size}"))?;
+        self.ensure(target, Like::Directory)
+    }
+
+    /// Mounts a new file system on a place inside.
+    fn mount_new(
+        &mut self,
+        kind: &std::ffi::CStr,
+        target: &Path,
+        flags: usize,
+        options: &str,
+    ) -> Result<(), LaunchError> {
+        let on = self.ensure(target, Like::Directory)?;
+        let operation = Operation::Mount {
+            kind,
+            on,
+            flags: flags as u32,
+            options: &text(options)?,
+        };
+        self.push(operation, mount_error(&kind.to_string_lossy(), target));
+        Ok(())
+    }
+
+    fn procfs(&mut self, target: &Path) -> Result<(), LaunchError> {
+        self.mount_new(c"proc", target, MS_NOSUID | MS_NODEV | MS_NOEXEC, "")?;
+        if self.caller.uid != 0 {
+            return Ok(());
+        }
+        let proc = self.ensure(target, Like::Directory)?;
+        for name in PROTECTED_PROC {
+            let origin = mount_error("a read-only copy of it", &target.join(name));
+            let tree = self.slot();
+            let path = text(name)?;
+            for operation in [
+                Operation::CopyBelow {
+                    to: tree,
+                    parent: proc,
+                    path: &path,
+                    optional: true,
+                },
+                Operation::SetAttributes {
+                    tree,
+                    attributes: attributes(true, false),
+                },
+                Operation::Attach {
+                    tree,
+                    on: proc,
+                    path: &path,
+                },
+            ] {
+                self.push(operation, origin.clone());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! A command as PID 1 takes it (see [`envd_init::request`]).
+
+use std::{
+    collections::BTreeMap,
+    ffi::{CString, OsStr, OsString},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+};
+
+use envd_init::request::{Draft, FOREGROUND, SESSION, TERMINAL};
+
+use crate::{
+    error::LaunchError,
+    plan::{Command, Limit},
+};
+
+/// Searched when the environment has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Every limit and the kernel's number of it (setrlimit(2)).
+const RESOURCES: [(Limit, u32); 6] = [
+    (Limit::CpuSeconds, libc::RLIMIT_CPU),
+    (Limit::FileSize, libc::RLIMIT_FSIZE),
+    (Limit::Core, libc::RLIMIT_CORE),
+    (Limit::Processes, libc::RLIMIT_NPROC),
+    (Limit::Descriptors, libc::RLIMIT_NOFILE),
+    (Limit::AddressSpace, libc::RLIMIT_AS),
+];
+
+/// The limit with this number.
+pub(crate) fn limit(resource: u32) -> Option<Limit> {
+    let row = RESOURCES.iter().find(|(_, number)| *number == resource);
+    row.map(|(limit, _)| *limit)
+}
+
+/// The PATH that the command is looked up in.
+pub(crate) fn path(command: &Command) -> OsString {
+    let path = command.environment.get("PATH");
+    path.cloned().unwrap_or_else(|| DEFAULT_PATH.into())
+}
+
+/// Encodes a command. With `foreground` it gets a process group of its own in the foreground of the terminal on standard
+/// input, unless it has a session of its own.
+pub fn encode(
+    command: &Command,
+    limits: &BTreeMap<Limit, u64>,
+    foreground: bool,
+) -> Result<Vec<u8>, LaunchError> {
+    let wrong = |message: String| LaunchError::Plan(message);
+    if command.program.is_empty() {
+        return Err(wrong("there is no program to run".to_owned()));
+    }
+    if !command.directory.is_absolute() {
+        let directory = command.directory.display();
+        return Err(wrong(format!(
+            "the working directory {directory} is not absolute"
+        )));
+    }
+    let program = c_string(&command.program)?;
+    let arguments: Vec<CString> = std::iter::once(&command.program)
+        .chain(&command.arguments)
+        .map(|argument| c_string(argument))
+        .collect::<Result<_, _>>()?;
+    let environment: Vec<CString> = command
+        .environment
+        .iter()
+        .map(|(name, value)| {
+            if name.is_empty() || name.contains('=') {
+                return Err(wrong(format!("{name:?} cannot be the name of a variable")));
+            }
+            let mut entry = name.clone().into_bytes();
+            entry.push(b'=');
+            entry.extend(value.as_bytes());
+            c_string(&OsString::from_vec(entry))
+        })
+        .collect::<Result<_, _>>()?;
+    let mut flags = 0;
+    if command.terminal {
+        flags |= SESSION | TERMINAL;
+    } else if command.new_session {
+        flags |= SESSION;
+    } else if foreground {
+        flags |= FOREGROUND;
+    }
+    let numbered = limits.iter().filter_map(|(limit, value)| {
+        let row = RESOURCES.iter().find(|(known, _)| known == limit)?;
+        Some((row.1, *value))
+    });
+    let draft = Draft {
+        flags,
+        umask: command.umask,
+        limits: numbered,
+        arguments: arguments.iter().map(CString::as_c_str),
+        environment: environment.iter().map(CString::as_c_str),
+    };
+    let mut bytes = Vec::with_capacity(4096);
+    let directory = c_string(command.directory.as_os_str())?;
+    draft.write(&directory, &program, &mut |more: &[u8]| {
+        bytes.extend_from_slice(more);
+    });
+    Ok(bytes)
+}
+
+fn c_string(text: &OsStr) -> Result<CString, LaunchError> {
+    CString::new(text.as_bytes())
+        .map_err(|_| LaunchError::Plan(format!("{text:?} contains a zero byte")))
+}

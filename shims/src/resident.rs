@@ -1,0 +1,307 @@
+//! Environments that wait for commands, made by a small process that stays.
+//!
+//! A copy of a large process costs a hundred times that of a small one, and one with threads must not be copied at all. So
+//! whoever makes environments again and again keeps a [`Launcher`]: the program without a C library that is in
+//! [`envd_init::BINARY`], connected by a socket. When it ends, or its owner does, every environment that it made ends.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IoSlice, IoSliceMut, Write as _},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    process::{Child, Stdio},
+};
+
+use envd_init::protocol::{
+    self, EXECUTE, EXECUTE_FILE, Failure, LAUNCH, LAUNCH_FILE, LAUNCHED, LONGEST_PACKET, Report,
+};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+
+use crate::{
+    compile::{Program, compile},
+    errno::Errno,
+    error::LaunchError,
+    failure,
+    launch::connection,
+    plan::{Command, Limit, Plan},
+    request,
+    running::Downgrade,
+};
+
+/// Descriptors that one packet carries at most.
+const MOST_DESCRIPTORS: usize = envd_init::sys::MOST_DESCRIPTORS;
+
+/// A process that makes environments.
+#[derive(Debug)]
+pub struct Launcher {
+    process: Child,
+    socket: OwnedFd,
+}
+
+impl Launcher {
+    /// Starts one. Works in a process with threads, too.
+    pub fn start() -> Result<Self, LaunchError> {
+        let failed = |error: io::Error| LaunchError::Launcher(error);
+        let file = program_file().map_err(failed)?;
+        let (socket, theirs) = connection()?;
+        let process = std::process::Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
+            .arg0("envd-launcher")
+            .env_clear()
+            .current_dir("/")
+            .stdin(theirs)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        Ok(Launcher { process, socket })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Makes an environment. What the plan says of a command is not looked at.
+    pub fn launch(&self, plan: &Plan) -> Result<Resident, LaunchError> {
+        self.launch_program(&compile(plan)?)
+    }
+
+    /// The same from a compiled plan, which may be used again and again.
+    pub fn launch_program(&self, program: &Program) -> Result<Resident, LaunchError> {
+        let (ours, theirs) = connection()?;
+        send(
+            self.socket.as_fd(),
+            (LAUNCH, LAUNCH_FILE),
+            program.bytes(),
+            &[theirs.as_fd()],
+        )
+        .map_err(LaunchError::Wait)?;
+        drop(theirs);
+        let (packet, descriptors) = receive(self.socket.as_fd()).map_err(LaunchError::Wait)?;
+        let pidfd = descriptors.into_iter().next();
+        let (pid, pidfd) = match (protocol::tag(&packet), pidfd) {
+            (Some(LAUNCHED), Some(pidfd)) => {
+                let pid = packet.get(4..8).and_then(|bytes| bytes.try_into().ok());
+                (pid.map_or(0, i32::from_ne_bytes), pidfd)
+            }
+            _ => return Err(refused(&packet, program)),
+        };
+        let mut resident = Resident {
+            pid: pid.unsigned_abs(),
+            pidfd,
+            control: ours,
+            downgrades: program.downgrades().to_vec(),
+            listening: None,
+        };
+        resident.await_ready(program)?;
+        Ok(resident)
+    }
+}
+
+impl Drop for Launcher {
+    /// Ends it, and every environment that it made, and waits for it.
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        let _ = self.process.wait();
+    }
+}
+
+/// An environment that waits for commands. Dropping it ends it: the kernel ends every process in it and takes its mounts and
+/// memory back, which takes a moment and is over when [`Resident::pidfd`] is readable.
+#[derive(Debug)]
+pub struct Resident {
+    pid: u32,
+    pidfd: OwnedFd,
+    control: OwnedFd,
+    downgrades: Vec<Downgrade>,
+    listening: Option<OwnedFd>,
+}
+
+impl Resident {
+    /// Its PID 1, as the caller counts.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Readable when it is gone.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// What the plan asks for and this host cannot do.
+    pub fn downgrades(&self) -> &[Downgrade] {
+        &self.downgrades
+    }
+
+    /// The socket that listens in its network namespace, if the plan has one; once.
+    pub fn take_listening(&mut self) -> Option<OwnedFd> {
+        self.listening.take()
+    }
+
+    /// Starts a command. `standard` becomes its standard input, output and error, `more` its descriptors from 3 on. On
+    /// `connection`, PID 1's end of a [`connection`], it is told how that went, and how the command ends.
+    pub fn execute(
+        &self,
+        command: &Command,
+        limits: &BTreeMap<Limit, u64>,
+        standard: [BorrowedFd<'_>; 3],
+        connection: BorrowedFd<'_>,
+        more: &[BorrowedFd<'_>],
+    ) -> Result<(), LaunchError> {
+        let request = request::encode(command, limits, false)?;
+        self.execute_encoded(&request, standard, connection, more)
+    }
+
+    /// The same from a request that is encoded already (see [`envd_init::request`]).
+    pub fn execute_encoded(
+        &self,
+        request: &[u8],
+        standard: [BorrowedFd<'_>; 3],
+        connection: BorrowedFd<'_>,
+        more: &[BorrowedFd<'_>],
+    ) -> Result<(), LaunchError> {
+        let [input, output, error] = standard;
+        let mut descriptors = vec![input, output, error, connection];
+        descriptors.extend_from_slice(more);
+        if descriptors.len() >= MOST_DESCRIPTORS {
+            let message = format!(
+                "a command takes at most {} descriptors",
+                MOST_DESCRIPTORS - 2
+            );
+            return Err(LaunchError::Plan(message));
+        }
+        send(
+            self.control.as_fd(),
+            (EXECUTE, EXECUTE_FILE),
+            request,
+            &descriptors,
+        )
+        .map_err(|error| match error.0 {
+            libc::EPIPE | libc::ECONNRESET => LaunchError::Vanished,
+            _ => LaunchError::Wait(error),
+        })
+    }
+
+    fn await_ready(&mut self, program: &Program) -> Result<(), LaunchError> {
+        loop {
+            let (packet, mut descriptors) =
+                receive(self.control.as_fd()).map_err(LaunchError::Wait)?;
+            if packet.is_empty() {
+                return Err(LaunchError::Vanished);
+            }
+            if protocol::tag(&packet) == Some(protocol::DESCRIPTORS) {
+                self.listening = descriptors.pop();
+            } else if let Some(Report::Started(_)) = Report::decode(&packet) {
+                return Ok(());
+            } else {
+                return Err(refused(&packet, program));
+            }
+        }
+    }
+}
+
+/// What a command's connection says.
+#[derive(Debug)]
+pub enum Said {
+    /// It has started, stopped or ended.
+    Report(Report),
+    /// It could not be started.
+    Failed(LaunchError),
+    /// PID 1 is gone, and with it the environment.
+    Gone,
+}
+
+impl Said {
+    /// From a packet that was read off a connection; an empty one is its end. `command` is the one it is about.
+    pub fn of(packet: &[u8], command: &Command) -> Self {
+        if let Some(report) = Report::decode(packet) {
+            return Said::Report(report);
+        }
+        match Failure::decode(packet) {
+            Some(failure) => Said::Failed(failure::launch_error(&failure, None, Some(command))),
+            None => Said::Gone,
+        }
+    }
+}
+
+fn refused(packet: &[u8], program: &Program) -> LaunchError {
+    match Failure::decode(packet) {
+        Some(failure) => failure::launch_error(&failure, Some(program), None),
+        None => LaunchError::Vanished,
+    }
+}
+
+/// The launcher's program as a file to execute, in memory.
+fn program_file() -> io::Result<OwnedFd> {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let file = rustix::fs::memfd_create("envd-launcher", flags)?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(envd_init::BINARY)?;
+    Ok(file.into())
+}
+
+/// Sends a body under the first tag, or in a file under the second where it is too long for a packet.
+fn send(
+    socket: BorrowedFd<'_>,
+    (tag, file_tag): (u32, u32),
+    body: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
+    if body.len() + 4 <= LONGEST_PACKET {
+        return send_packet(socket, tag, body, descriptors);
+    }
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rustix::fs::memfd_create("envd-request", flags)?);
+    file.write_all(body)?;
+    let length = u32::try_from(body.len()).map_err(|_| Errno(libc::EMSGSIZE))?;
+    let mut all = descriptors.to_vec();
+    all.push(file.as_fd());
+    send_packet(socket, file_tag, &length.to_ne_bytes(), &all)
+}
+
+fn send_packet(
+    socket: BorrowedFd<'_>,
+    tag: u32,
+    body: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    let tag = tag.to_ne_bytes();
+    let parts = [IoSlice::new(&tag), IoSlice::new(body)];
+    loop {
+        match rustix::net::sendmsg(socket, &parts, &mut ancillary, SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other.map(drop).map_err(Errno::from),
+        }
+    }
+}
+
+/// Waits for the next packet of a launcher or of PID 1, all of which are short.
+fn receive(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut buffer = [0; 256];
+    loop {
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let length = match rustix::net::recvmsg(socket, &mut parts, &mut ancillary, flags) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(rustix::io::Errno::CONNRESET) => 0,
+            other => other?.bytes,
+        };
+        let rights = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        });
+        return Ok((buffer[..length].to_vec(), rights.flatten().collect()));
+    }
+}

@@ -16,22 +16,22 @@ pub(crate) const MOST_VARIABLES: usize = 16;
 
 /// What is to be run, and where.
 #[derive(Clone, Debug)]
-pub struct Invocation {
+pub struct Invocation<'i> {
     /// The project's directory, if it is named.
-    pub project: Option<&'static CStr>,
+    pub project: Option<&'i CStr>,
     /// [`NO_NETWORK`] and the others.
     pub inside: u32,
     /// Whether a daemon may be asked.
     pub daemon: bool,
     /// `NAME=VALUE`, each.
-    pub variables: [Option<&'static CStr>; MOST_VARIABLES],
+    pub variables: [Option<&'i CStr>; MOST_VARIABLES],
     /// The program and its arguments.
-    pub command: Strings<'static>,
+    pub command: Strings<'i>,
 }
 
 /// Reads `envd [global options] run [options] [--] COMMAND…`. `None` for whatever is not plain (help, a mistake, another
 /// command, an option that asks for more): the whole of envd says what is wrong, or does it.
-pub fn run(arguments: Strings<'static>) -> Option<Invocation> {
+pub fn run<'i>(arguments: Strings<'i>) -> Option<Invocation<'i>> {
     let mut words = arguments;
     words.next()?;
     let mut seen_run = false;
@@ -84,6 +84,6 @@ fn set(flags: &mut u32, flag: u32) -> Option<()> {
 }
 
 /// An option's value; one that looks like an option is not plain.
-fn value(word: &'static CStr) -> Option<&'static CStr> {
+fn value(word: &CStr) -> Option<&CStr> {
     (!word.is_empty() && !word.to_bytes().starts_with(b"-")).then_some(word)
 }

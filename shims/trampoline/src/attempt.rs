@@ -21,13 +21,12 @@ use crate::{
 /// Bytes of all variables that matter, at most.
 const LONGEST_FACTS: usize = 16 * 1024;
 
+/// What stands for any version of the daemon.
+const ANY_BUILD: u64 = 0;
+
 /// Runs it: its exit code. `None` if that cannot be done quickly; then nothing has been done at all.
-pub(crate) fn attempt(invocation: &Invocation, process: &Process) -> Option<i32> {
-    // A terminal is handed over by the whole of envd, and a missing standard descriptor would become some other file.
-    if sys::is_terminal(0) || !(0..3).all(|standard| sys::status_at(standard, c"", true).is_ok()) {
-        return None;
-    }
-    let place = Place::find(invocation.project)?;
+pub(crate) fn attempt(invocation: &Invocation<'_>, process: &Process) -> Option<i32> {
+    let place = plain(invocation)?;
     let store = place::store(&process.environment.iter())?;
     if invocation.daemon
         && let Some(daemon) = daemon::connect(process, &store, &place)
@@ -40,9 +39,28 @@ pub(crate) fn attempt(invocation: &Invocation, process: &Process) -> Option<i32>
     carry_out(invocation, &place, &store, process)
 }
 
+/// Has the daemon run it, if there is one, whatever version it is: its exit code.
+pub(crate) fn by_daemon(invocation: &Invocation<'_>, process: &Process) -> Option<i32> {
+    let place = plain(invocation)?;
+    let store = place::store(&process.environment.iter())?;
+    let daemon = daemon::connect(process, &store, &place)?;
+    let code = daemon::run(daemon, invocation, &place, process, ANY_BUILD);
+    sys::close(daemon);
+    code
+}
+
+/// Where it is to run, if nothing about that is out of the ordinary.
+fn plain(invocation: &Invocation<'_>) -> Option<Place> {
+    // A terminal is handed over by the whole of envd, and a missing standard descriptor would become some other file.
+    if sys::is_terminal(0) || !(0..3).all(|standard| sys::status_at(standard, c"", true).is_ok()) {
+        return None;
+    }
+    Place::find(invocation.project)
+}
+
 /// Carries out the start that an earlier run has left, if there is one and it still holds.
 fn carry_out(
-    invocation: &Invocation,
+    invocation: &Invocation<'_>,
     place: &Place,
     store: &Path,
     process: &Process,
@@ -122,7 +140,7 @@ fn checks_hold(start: &Start<'_>) -> bool {
     })
 }
 
-fn run(start: &Start<'_>, invocation: &Invocation, place: &Place) -> Option<i32> {
+fn run(start: &Start<'_>, invocation: &Invocation<'_>, place: &Place) -> Option<i32> {
     let program = Program::parse(start.program).ok()?;
     let mut region = Region::new(request::LONGEST).ok()?;
     let request = encode(region.bytes_mut(), start, invocation, place)?;
@@ -182,7 +200,7 @@ fn launch(
 fn encode<'r>(
     bytes: &'r mut [u8],
     start: &Start<'_>,
-    invocation: &Invocation,
+    invocation: &Invocation<'_>,
     place: &Place,
 ) -> Option<Request<'r>> {
     let given = invocation.variables.iter().flatten().copied();

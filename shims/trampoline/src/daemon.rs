@@ -37,7 +37,7 @@ pub(crate) fn connect(process: &Process, store: &Path, place: &Place) -> Option<
 /// Has a command run; `None` if the daemon would not, and nothing has been done.
 pub(crate) fn run(
     daemon: Descriptor,
-    invocation: &Invocation,
+    invocation: &Invocation<'_>,
     place: &Place,
     process: &Process,
     build: u64,
@@ -77,7 +77,7 @@ pub(crate) fn run(
 
 fn encode<'r>(
     bytes: &'r mut [u8],
-    invocation: &Invocation,
+    invocation: &Invocation<'_>,
     place: &Place,
     process: &Process,
     build: u64,

@@ -28,3 +28,7 @@ pub fn front(process: &Process) -> Option<i32> {
     let invocation = arguments::run(process.arguments.iter())?;
     attempt::attempt(&invocation, process)
 }
+
+/// The program `envd-shim`, to be written to a file and executed (see [`shim`]).
+#[cfg(not(freestanding))]
+pub static SHIM: &[u8] = include_bytes!(env!("ENVD_SHIM_BINARY"));

@@ -57,6 +57,13 @@ impl Region {
         unsafe { slice::from_raw_parts_mut(self.start, self.length) }
     }
 
+    /// The same, as numbers of a pointer's size.
+    pub fn words_mut(&mut self) -> &mut [usize] {
+        let count = self.length / size_of::<usize>();
+        // SAFETY: as above; a mapping is aligned to a page.
+        unsafe { slice::from_raw_parts_mut(self.start.cast(), count) }
+    }
+
     /// Its upper end, as the start of a stack.
     pub(super) fn top(&mut self) -> *mut u8 {
         // SAFETY: one past the end of the mapping; lengths given by this crate are multiples of a page.
@@ -94,6 +101,23 @@ impl<'s> Vector<'s> {
         Ok(Vector {
             pointers,
             _region: Some(region),
+            strings: PhantomData,
+        })
+    }
+
+    /// Collects pointers to strings in memory that is there already; E2BIG when they and the null pointer do not fit.
+    pub fn within(
+        room: &'s mut [usize],
+        strings: impl Iterator<Item = &'s CStr>,
+    ) -> Result<Self, Errno> {
+        let mut places = room.iter_mut();
+        for string in strings {
+            *places.next().ok_or(Errno(E2BIG))? = string.as_ptr().expose_provenance();
+        }
+        *places.next().ok_or(Errno(E2BIG))? = 0;
+        Ok(Vector {
+            pointers: room.as_ptr().cast(),
+            _region: None,
             strings: PhantomData,
         })
     }

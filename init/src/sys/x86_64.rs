@@ -144,6 +144,7 @@ pub mod number {
     pub const GETPPID: usize = 110;
     pub const SETSID: usize = 112;
     pub const GETPGID: usize = 121;
+    pub const GETSID: usize = 124;
     pub const CAPSET: usize = 126;
     pub const PIVOT_ROOT: usize = 155;
     pub const PRCTL: usize = 157;

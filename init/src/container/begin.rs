@@ -108,10 +108,11 @@ fn leave_terminal(settings: &Settings, duty: &mut Duty) -> Result<(), Errno> {
     if left != Ok(true) {
         return Ok(());
     }
-    // They came while the call was made. Had somebody sent the same before, the kernel would have kept that one alone.
+    // They came while the call was made, and as if from this process itself. Had somebody sent the same before, the kernel
+    // would have kept that one alone.
     let descriptor = sys::signal_descriptor(caused)?;
     while let Some(received) = sys::next_signal(descriptor) {
-        if received.from_kernel {
+        if received.from_kernel || received.sender == sys::own_pid() {
             tell(settings, Event::HandOff(received.signal));
         } else {
             duty.early = duty.early.with(received.signal);

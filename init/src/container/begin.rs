@@ -2,7 +2,7 @@
 
 use super::{
     activation,
-    event::Event,
+    event::{Event, tell},
     search,
     settings::{Command, Placement, Settings, variable},
     watch::{Duty, watch},
@@ -24,10 +24,6 @@ pub fn begin(settings: &Settings, command: &Command<'_>, before: SignalSet) -> i
             FAILED
         }
     }
-}
-
-fn tell(settings: &Settings, event: Event<'_>) {
-    (settings.tell)(settings, event);
 }
 
 fn prepare(settings: &Settings, command: &Command<'_>, before: SignalSet) -> Result<Duty, Errno> {
@@ -57,7 +53,7 @@ fn prepare(settings: &Settings, command: &Command<'_>, before: SignalSet) -> Res
     let directory = leave_directory();
     if !settings.pause {
         if settings.placement == Placement::Session {
-            leave_terminal(settings, &mut duty)?;
+            leave_terminal(settings, &mut duty);
         }
         let restored = Restored {
             mask: before,
@@ -67,7 +63,7 @@ fn prepare(settings: &Settings, command: &Command<'_>, before: SignalSet) -> Res
         duty.child = start(settings, command, &restored)?;
         tell(
             settings,
-            Event::Started(command.program().to_bytes(), duty.child),
+            Event::Started(duty.child, command.program().to_bytes()),
         );
     }
     if directory.is_none()
@@ -86,7 +82,13 @@ fn adopt(settings: &Settings) {
         return;
     }
     if settings.subreaper {
-        tell(settings, Event::Subreaper(sys::become_subreaper()));
+        tell(
+            settings,
+            match sys::become_subreaper() {
+                Ok(()) => Event::Reaper,
+                Err(error) => Event::NoReaper(error),
+            },
+        );
     } else if sys::is_subreaper() != Ok(true) {
         tell(settings, Event::NotReaper);
     }
@@ -101,25 +103,27 @@ fn leave_directory() -> Option<Descriptor> {
 }
 
 /// Gives up the terminal, for the program's own session to take.
-fn leave_terminal(settings: &Settings, duty: &mut Duty) -> Result<(), Errno> {
+fn leave_terminal(settings: &Settings, duty: &mut Duty) {
     let caused = SignalSet::of(&[SIGHUP, SIGCONT]);
-    let left = sys::leave_terminal(0).map(|()| sys::leads_session());
-    tell(settings, Event::LeftTerminal(left));
-    if left != Ok(true) {
-        return Ok(());
+    match sys::leave_terminal(0) {
+        Ok(()) if sys::leads_session() => tell(settings, Event::LeftTerminal),
+        Ok(()) => return tell(settings, Event::LeftTerminalOnly),
+        Err(error) => return tell(settings, Event::HeldTerminal(error)),
     }
     // They came while the call was made, and as if from this process itself. Had somebody sent the same before, the kernel
     // would have kept that one alone.
-    let descriptor = sys::signal_descriptor(caused)?;
+    let Ok(descriptor) = sys::signal_descriptor(caused) else {
+        return;
+    };
     while let Some(received) = sys::next_signal(descriptor) {
         if received.from_kernel || received.sender == sys::own_pid() {
+            tell(settings, Event::Received(received.signal));
             tell(settings, Event::HandOff(received.signal));
         } else {
             duty.early = duty.early.with(received.signal);
         }
     }
     sys::close(descriptor);
-    Ok(())
 }
 
 /// What the program gets back of what this process was started with.
@@ -146,7 +150,7 @@ fn start(settings: &Settings, command: &Command<'_>, restored: &Restored) -> Res
             Err(error) => error,
         };
         let program = command.program().to_bytes();
-        tell(settings, Event::NotExecuted(program, error));
+        tell(settings, Event::NotExecuted(error, program));
         (settings.refused)(error)
     })
 }
@@ -163,14 +167,14 @@ fn become_program(settings: &Settings, restored: &Restored) -> Result<(), i32> {
             take_foreground(settings, parents);
         }
         Placement::Session => {
-            let made = sys::new_session();
-            if made.is_ok()
-                && let Err(error) = sys::take_terminal(0, false)
-            {
+            if let Err(error) = sys::new_session() {
+                tell(settings, Event::NoSession(error));
+                return Err(FAILED);
+            }
+            if let Err(error) = sys::take_terminal(0, false) {
                 tell(settings, Event::NoTerminal(error));
             }
-            tell(settings, Event::Session(made));
-            made.map_err(|_| FAILED)?;
+            tell(settings, Event::Session);
         }
         Placement::Beside => {}
     }

@@ -1,121 +1,87 @@
 //! As catatonit 0.2 takes its command line.
 
 use super::{
-    event::Event,
-    message::{
-        Message,
-        Value::{self, Error, Number, Text},
-    },
-    options::{Grammar, Word, Words},
-    settings::{Command, SETTINGS, STOPS, Settings, variable},
-};
-use crate::sys::{self, Start};
-
-const GRAMMAR: Grammar = Grammar {
-    letters: b"ghLPV",
-    names: &[(b"version", b'V')],
+    dialect::{Dialect, Step},
+    event::{Event, Voice},
+    options::Grammar,
+    settings::{SETTINGS, STOPS, Settings, variable},
 };
 
 /// Container managers look for the name of tini.
 const VERSION: &str = "tini version 0.2.1_catatonit\n";
 
-const USAGE: &str = "usage: catatonit [-ghLPV] [--] PROGRAM [ARGUMENT]...\n";
+macro_rules! usage {
+    () => {
+        "usage: catatonit [-ghLPV] [--] PROGRAM [ARGUMENT]...\n"
+    };
+}
 
-/// From the command line and the environment; otherwise gives the exit code.
-pub fn parse(start: &Start) -> Result<(Settings, Command<'_>), i32> {
-    let called = start.arguments.iter().next().unwrap_or_default();
-    let debug = variable(&start.environment, b"CATATONIT_DEBUG").is_some();
-    let mut settings = Settings {
-        tell,
+const HELP: &str = concat!(
+    usage!(),
+    "\n",
+    "  -g             Signal the whole process group of PROGRAM.\n",
+    "  -P             Pause: run nothing, end on SIGINT or SIGTERM.\n",
+    "  -h             Print this help.\n",
+    "  -L             Print the licence.\n",
+    "  -V, --version  Print the version.\n",
+);
+
+/// The name and all that it means.
+pub static DIALECT: Dialect = Dialect {
+    settings: Settings {
+        voice: Voice {
+            words,
+            begin: |level| match level {
+                0 => "ERROR (catatonit:%1): ",
+                _ => "DEBUG (catatonit:%1): ",
+            },
+            output: i32::MAX,
+        },
         refused: |_| 1,
-        verbosity: i32::from(debug),
         subreaper: true,
         kept: STOPS,
         ..SETTINGS
-    };
-    let mixed = variable(&start.environment, b"POSIXLY_CORRECT").is_none();
-    let words = Words::new(&start.arguments, &GRAMMAR, mixed);
-    for word in words.clone() {
-        match word {
-            Word::Option(b'g', _) => settings.to_group = true,
-            Word::Option(b'P', _) => settings.pause = true,
-            Word::Option(b'h', _) => {
-                Message::error().add(USAGE, &[]).add(
-                    "\n  -g             Signal the whole process group of PROGRAM.\n  \
-                    -P             Pause: run nothing, end on SIGINT or SIGTERM.\n  \
-                    -h             Print this help.\n  \
-                    -L             Print the licence.\n  \
-                    -V, --version  Print the version.\n",
-                    &[],
-                );
-                return Err(0);
-            }
-            Word::Option(b'L', _) => {
-                Message::output().add("Apache-2.0 OR MIT\n", &[]);
-                return Err(0);
-            }
-            Word::Option(..) => {
-                Message::output().add(VERSION, &[]);
-                return Err(0);
-            }
-            Word::Wrong(mistake) => {
-                mistake.tell(called, &GRAMMAR);
-                Message::error().add(USAGE, &[]);
-                return Err(1);
-            }
-            Word::Operand(_) => {}
+    },
+    grammar: Grammar {
+        letters: b"ghLPV",
+        names: &[(b"version", b'V')],
+    },
+    mixed: true,
+    option,
+    settle: |settings, environment| {
+        if variable(environment, b"CATATONIT_DEBUG").is_some() {
+            settings.verbosity = 1;
         }
+    },
+    version: "",
+    mistaken: usage!(),
+    wrong_value: "",
+    no_program: concat!("ERROR (catatonit:%3): missing program name\n", usage!()),
+    wrong: 1,
+};
+
+fn option(settings: &mut Settings, letter: u8, _: &[u8]) -> Step {
+    match letter {
+        b'h' => return Step::Print(2, HELP),
+        b'L' => return Step::Print(1, super::LICENCE),
+        b'V' => return Step::Print(1, VERSION),
+        b'P' => settings.pause = true,
+        _ => settings.to_group = true,
     }
-    let command = Command::new(words, start);
-    if !settings.pause && command.operands().next().is_none() {
-        line("ERROR", "missing program name", &[]);
-        Message::error().add(USAGE, &[]);
-        return Err(1);
-    }
-    Ok((settings, command))
+    Step::Taken
 }
 
-fn line(level: &str, template: &str, values: &[Value<'_>]) {
-    let prefix = [Text(level.as_bytes()), Number(sys::own_pid())];
-    Message::error()
-        .add("% (catatonit:%): ", &prefix)
-        .add(template, values)
-        .add("\n", &[]);
-}
-
-fn tell(settings: &Settings, event: Event<'_>) {
+fn words(event: Event<'_>) -> (i32, &'static str) {
     match event {
-        Event::NotExecuted(program, error) => {
-            return line(
-                "ERROR",
-                "cannot execute %: %",
-                &[Text(program), Error(error)],
-            );
-        }
-        Event::NotStarted(error) => {
-            return line("ERROR", "cannot start a process: %", &[Error(error)]);
-        }
-        Event::NoGroup(error) => return line("ERROR", "no process group: %", &[Error(error)]),
-        Event::Subreaper(Err(error)) => {
-            return line("ERROR", "cannot adopt orphans: %", &[Error(error)]);
-        }
-        _ if settings.verbosity == 0 => return,
-        _ => {}
-    }
-    let line = |template, values: &[Value<'_>]| line("DEBUG", template, values);
-    match event {
-        Event::Started(program, pid) => {
-            line("% runs, as process %", &[Text(program), Number(pid)]);
-        }
-        Event::NoTerminal(error) => line("no terminal handed over: %", &[Error(error)]),
-        Event::Received(signal) => line("signal %", &[Number(signal)]),
-        Event::NotForwarded(signal, error) => {
-            line("signal % not forwarded: %", &[Number(signal), Error(error)])
-        }
-        Event::Reaped(pid, status, _) => line(
-            "process % ended with %",
-            &[Number(pid), Number(sys::shell_code(status))],
-        ),
-        _ => {}
+        Event::NotExecuted(..) => (0, "cannot execute %3: %2"),
+        Event::NotStarted(_) => (0, "cannot start a process: %2"),
+        Event::NoGroup(_) => (0, "no process group: %2"),
+        Event::NoReaper(_) => (0, "cannot adopt orphans: %2"),
+        Event::NoTerminal(_) => (1, "no terminal handed over: %2"),
+        Event::Started(..) => (1, "%2 runs as process %1"),
+        Event::NotForwarded(..) => (1, "%2 not sent on: %3"),
+        Event::Exited(..) => (1, "process %1 exited with code %2"),
+        Event::Killed(..) => (1, "process %1 ended by signal %2"),
+        _ => (0, ""),
     }
 }

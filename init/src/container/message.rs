@@ -3,7 +3,7 @@
 use super::{names, numbers};
 use crate::sys::{self, Descriptor, Errno};
 
-/// What takes the place of a `%`.
+/// What takes the place of a number in a text.
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'v> {
     /// As it is.
@@ -25,17 +25,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// To standard output.
-    pub fn output() -> Self {
-        Self::to(1)
-    }
-
-    /// To standard error.
-    pub fn error() -> Self {
-        Self::to(2)
-    }
-
-    fn to(descriptor: Descriptor) -> Self {
+    /// To a descriptor.
+    pub fn to(descriptor: Descriptor) -> Self {
         Message {
             descriptor,
             length: 0,
@@ -43,16 +34,21 @@ impl Message {
         }
     }
 
-    /// Adds a text in which each `%` stands for the next value.
-    pub fn add(&mut self, template: &str, values: &[Value<'_>]) -> &mut Self {
-        let mut values = values.iter();
-        for &byte in template.as_bytes() {
-            match (byte, values.as_slice().is_empty()) {
-                (b'%', false) => values
-                    .next()
-                    .into_iter()
-                    .for_each(|value| self.value(*value)),
-                _ => self.byte(byte),
+    /// Adds a text in which `%1` stands for the first value, and so on.
+    pub fn add(&mut self, text: &str, values: &[Value<'_>]) -> &mut Self {
+        let mut bytes = text.as_bytes();
+        while let [byte, behind @ ..] = bytes {
+            bytes = behind;
+            match (byte, behind) {
+                (b'%', [digit, behind @ ..]) => {
+                    let at = usize::from(digit.wrapping_sub(b'1'));
+                    values
+                        .get(at)
+                        .into_iter()
+                        .for_each(|value| self.value(*value));
+                    bytes = behind;
+                }
+                _ => self.byte(*byte),
             }
         }
         self

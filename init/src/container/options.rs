@@ -161,30 +161,30 @@ impl<'s> Iterator for Words<'s> {
 impl Mistake<'_> {
     /// Tells of it on standard error.
     pub fn tell(self, called: &CStr, grammar: &'static Grammar) {
-        let mut message = Message::error();
-        message.add("%: ", &[Text(called.to_bytes())]);
+        let mut message = Message::to(2);
+        message.add("%1: ", &[Text(called.to_bytes())]);
         match self {
             Mistake::UnknownLetter(letter) => {
-                message.add("invalid option -- '%'\n", &[Text(&[letter])]);
+                message.add("invalid option -- '%1'\n", &[Text(&[letter])]);
             }
             Mistake::UnknownName(name) => {
-                message.add("unrecognized option '--%'\n", &[Text(name)]);
+                message.add("unrecognized option '--%1'\n", &[Text(name)]);
             }
             Mistake::Ambiguous(name) => {
-                message.add("option '--%' is ambiguous; possibilities:", &[Text(name)]);
+                message.add("option '--%1' is ambiguous; possibilities:", &[Text(name)]);
                 for (candidate, _) in candidates(grammar, name) {
-                    message.add(" '--%'", &[Text(candidate)]);
+                    message.add(" '--%1'", &[Text(candidate)]);
                 }
                 message.add("\n", &[]);
             }
             Mistake::LetterWithoutValue(letter) => {
-                message.add("option requires an argument -- '%'\n", &[Text(&[letter])]);
+                message.add("option requires an argument -- '%1'\n", &[Text(&[letter])]);
             }
             Mistake::NameWithoutValue(name) => {
-                message.add("option '--%' requires an argument\n", &[Text(name)]);
+                message.add("option '--%1' requires an argument\n", &[Text(name)]);
             }
             Mistake::NameWithValue(name) => {
-                message.add("option '--%' doesn't allow an argument\n", &[Text(name)]);
+                message.add("option '--%1' doesn't allow an argument\n", &[Text(name)]);
             }
         }
     }

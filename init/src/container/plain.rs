@@ -1,32 +1,15 @@
 //! Our own command line.
 
 use super::{
-    event::Event,
-    message::{
-        Message,
-        Value::{self, Error, Number, Signal, Text},
-    },
+    dialect::{Dialect, Step},
+    event::{Event, Voice},
     numbers,
-    options::{Grammar, Word, Words},
-    settings::{Command, Placement, SETTINGS, STOPS, Settings},
+    options::Grammar,
+    settings::{Placement, SETTINGS, STOPS, Settings},
 };
-use crate::sys::{self, SignalSet, Start, constant::*};
+use crate::sys::SignalSet;
 
-const GRAMMAR: Grammar = Grammar {
-    letters: b"ghe:p:r:sSvVw",
-    names: &[
-        (b"expect", b'e'),
-        (b"group", b'g'),
-        (b"help", b'h'),
-        (b"parent-death", b'p'),
-        (b"rewrite", b'r'),
-        (b"session", b'S'),
-        (b"subreaper", b's'),
-        (b"verbose", b'v'),
-        (b"version", b'V'),
-        (b"warn", b'w'),
-    ],
-};
+const VERSION: &str = concat!("envd-init ", env!("CARGO_PKG_VERSION"), "\n");
 
 const HELP: &str = "Usage: envd-init [OPTION]... [--] PROGRAM [ARGUMENT]...\n\
     \n\
@@ -49,68 +32,70 @@ const HELP: &str = "Usage: envd-init [OPTION]... [--] PROGRAM [ARGUMENT]...\n\
     executed, 125 when this command line is wrong.\n\
     Called tini, dumb-init or catatonit it behaves as that.\n";
 
-/// Exit code for a wrong command line.
-const WRONG: i32 = 125;
+/// The name and all that it means.
+pub static DIALECT: Dialect = Dialect {
+    settings: Settings {
+        voice: Voice {
+            words,
+            begin: |_| "envd-init: ",
+            output: i32::MAX,
+        },
+        ..SETTINGS
+    },
+    grammar: Grammar {
+        letters: b"ghe:p:r:sSvVw",
+        names: &[
+            (b"expect", b'e'),
+            (b"group", b'g'),
+            (b"help", b'h'),
+            (b"parent-death", b'p'),
+            (b"rewrite", b'r'),
+            (b"session", b'S'),
+            (b"subreaper", b's'),
+            (b"verbose", b'v'),
+            (b"version", b'V'),
+            (b"warn", b'w'),
+        ],
+    },
+    mixed: false,
+    option,
+    settle: |settings, _| {
+        if settings.placement == Placement::Session {
+            settings.rewrites.stop_sessions();
+        }
+    },
+    version: "",
+    mistaken: "Try envd-init --help.\n",
+    wrong_value: "envd-init: option -%4 does not take '%5'\nTry envd-init --help.\n",
+    no_program: "envd-init: no PROGRAM given\nTry envd-init --help.\n",
+    wrong: 125,
+};
 
-/// From the command line; otherwise gives the exit code.
-pub fn parse(start: &Start) -> Result<(Settings, Command<'_>), i32> {
-    let mut settings = Settings { tell, ..SETTINGS };
-    let words = Words::new(&start.arguments, &GRAMMAR, false);
-    for word in words.clone() {
-        match word {
-            Word::Option(b'g', _) => settings.to_group = true,
-            Word::Option(b's', _) => settings.subreaper = true,
-            Word::Option(b'w', _) => settings.tells_orphans = true,
-            Word::Option(b'v', _) => settings.verbosity = 1,
-            Word::Option(b'S', _) => {
-                settings.placement = Placement::Session;
-                settings.kept = SignalSet(0);
-                settings.suspending = STOPS;
-            }
-            Word::Option(b'p', value) => {
-                let signal = numbers::signal(value);
-                settings.parent_death = signal.ok_or_else(|| refuse("a signal", value))?;
-            }
-            Word::Option(b'r', value) => {
-                let (from, to) = pair(value)
-                    .ok_or_else(|| refuse("FROM:TO, two signals from 1 to 31", value))?;
-                settings.rewrites.set(from, to);
-            }
-            Word::Option(b'e', value) => {
-                let code = numbers::code(value)
-                    .ok_or_else(|| refuse("an exit code from 0 to 255", value))?;
-                settings.forgiven.add(code);
-            }
-            Word::Option(b'h', _) => {
-                Message::output().add(HELP, &[]);
-                return Err(0);
-            }
-            Word::Option(..) => {
-                Message::output().add("envd-init %\n", &[Text(VERSION.as_bytes())]);
-                return Err(0);
-            }
-            Word::Wrong(mistake) => {
-                mistake.tell(c"envd-init", &GRAMMAR);
-                return Err(see_help());
-            }
-            Word::Operand(_) => break,
+fn option(settings: &mut Settings, letter: u8, value: &[u8]) -> Step {
+    match letter {
+        b'h' => return Step::Print(1, HELP),
+        b'V' => return Step::Print(1, VERSION),
+        b'e' => return Step::taken(numbers::code(value).map(|code| settings.forgiven.add(code))),
+        b'p' => {
+            let signal = numbers::signal(value);
+            return Step::taken(signal.map(|signal| settings.parent_death = signal));
         }
-    }
-    if settings.placement == Placement::Session {
-        // The kernel does not stop the group of a session's leader for the sake of a terminal.
-        for signal in [SIGTSTP, SIGTTOU, SIGTTIN] {
-            settings.rewrites.set_default(signal, SIGSTOP);
+        b'r' => {
+            let pair = pair(value).map(|(from, to)| settings.rewrites.set(from, to));
+            return Step::taken(pair);
         }
+        b'S' => {
+            settings.placement = Placement::Session;
+            settings.kept = SignalSet(0);
+            settings.suspending = STOPS;
+        }
+        b's' => settings.subreaper = true,
+        b'v' => settings.verbosity = 1,
+        b'w' => settings.tells_orphans = true,
+        _ => settings.to_group = true,
     }
-    let command = Command::new(words, start);
-    if command.operands().next().is_none() {
-        line("no PROGRAM given", &[]);
-        return Err(see_help());
-    }
-    Ok((settings, command))
+    Step::Taken
 }
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn pair(text: &[u8]) -> Option<(i32, i32)> {
     let mut halves = text.splitn(2, |&byte| byte == b':');
@@ -122,63 +107,26 @@ fn pair(text: &[u8]) -> Option<(i32, i32)> {
     (from < 32 && to < 32).then_some((from, to))
 }
 
-fn refuse(wanted: &str, value: &[u8]) -> i32 {
-    line("'%' is not %", &[Text(value), Text(wanted.as_bytes())]);
-    see_help()
-}
-
-fn see_help() -> i32 {
-    line("try envd-init --help", &[]);
-    WRONG
-}
-
-fn line(template: &str, values: &[Value<'_>]) {
-    Message::error()
-        .add("envd-init: ", &[])
-        .add(template, values)
-        .add("\n", &[]);
-}
-
-fn tell(settings: &Settings, event: Event<'_>) {
+fn words(event: Event<'_>) -> (i32, &'static str) {
     match event {
-        Event::NotExecuted(program, error) => {
-            return line("cannot execute %: %", &[Text(program), Error(error)]);
-        }
-        Event::NotStarted(error) => return line("cannot start a process: %", &[Error(error)]),
-        Event::Subreaper(Err(error)) => return line("cannot adopt orphans: %", &[Error(error)]),
-        Event::NoParentDeathSignal(error) => {
-            return line(
-                "no signal will come when the parent dies: %",
-                &[Error(error)],
-            );
-        }
-        Event::NoGroup(error) => return line("no process group: %", &[Error(error)]),
-        Event::Session(Err(error)) => return line("no session: %", &[Error(error)]),
-        Event::Reaped(pid, _, false) if settings.tells_orphans => {
-            return line("reaped orphan %", &[Number(pid)]);
-        }
-        _ if settings.verbosity == 0 => return,
-        _ => {}
-    }
-    match event {
-        Event::NotReaper => line(
-            "not PID 1 and no subreaper: orphans go to another process (--subreaper)",
-            &[],
+        Event::NotExecuted(..) => (0, "cannot execute %3: %2"),
+        Event::NotStarted(_) => (0, "cannot start a process: %2"),
+        Event::NoGroup(_) => (0, "no process group: %2"),
+        Event::NoSession(_) => (0, "no session: %2"),
+        Event::NoReaper(_) => (0, "cannot adopt orphans: %2"),
+        Event::NoParentDeathSignal(_) => (0, "no signal will come when the parent dies: %2"),
+        Event::Orphan(_) => (0, "process %1 was an orphan"),
+        Event::NotReaper => (
+            1,
+            "neither PID 1 nor a subreaper: orphans go to another process",
         ),
-        Event::NoTerminal(error) => line("no terminal handed over: %", &[Error(error)]),
-        Event::Started(program, pid) => {
-            line("% runs, as process %", &[Text(program), Number(pid)]);
-        }
-        Event::Rewritten(from, to) => line("signal % becomes %", &[Number(from), Number(to)]),
-        Event::Forwarded(signal) => line("sent on: %", &[Signal(signal)]),
-        Event::NotForwarded(signal, error) => {
-            line("not sent on: %: %", &[Signal(signal), Error(error)])
-        }
-        Event::Reaped(pid, status, _) => line(
-            "process % ended with %",
-            &[Number(pid), Number(sys::shell_code(status))],
-        ),
-        Event::Ended(code) => line("ends with %", &[Number(code)]),
-        _ => {}
+        Event::NoTerminal(_) => (1, "no terminal handed over: %2"),
+        Event::Started(..) => (1, "%2 runs as process %1"),
+        Event::Rewritten(..) => (1, "signal %1 becomes %2"),
+        Event::Forwarded(_) => (1, "%2 sent on"),
+        Event::NotForwarded(..) => (1, "%2 not sent on: %3"),
+        Event::Exited(..) => (1, "process %1 exited with code %2"),
+        Event::Killed(..) => (1, "process %1 ended by signal %2"),
+        _ => (0, ""),
     }
 }

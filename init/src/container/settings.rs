@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use super::{
-    event::Event,
+    event::Voice,
     options::{Word, Words},
 };
 use crate::sys::{self, Errno, Pid, SignalSet, Start, Vector, constant::*};
@@ -22,11 +22,11 @@ pub enum Placement {
 /// How to look after a program.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Tells what happens.
-    pub tell: fn(&Settings, Event<'_>),
+    /// In whose words what happens is told.
+    pub voice: Voice,
     /// The exit code for a program that cannot be executed.
     pub refused: fn(Errno) -> i32,
-    /// How much to tell; what it means is up to `tell`.
+    /// How much of it.
     pub verbosity: i32,
     /// Whether to tell of orphans that were reaped.
     pub tells_orphans: bool,
@@ -68,8 +68,15 @@ pub const OF_TERMINAL: SignalSet = SignalSet::of(&[SIGINT, SIGQUIT, SIGTSTP, SIG
 
 /// Most of what differs between the names; each says what differs for it.
 pub const SETTINGS: Settings = Settings {
-    tell: |_, _| {},
-    refused: |error| if missing(error) { 127 } else { 126 },
+    voice: Voice {
+        words: |_| (0, ""),
+        begin: |_| "",
+        output: i32::MAX,
+    },
+    refused: |error| match error.0 {
+        ENOENT | ENOTDIR => 127,
+        _ => 126,
+    },
     verbosity: 0,
     tells_orphans: false,
     placement: Placement::Group,
@@ -86,11 +93,6 @@ pub const SETTINGS: Settings = Settings {
     pause: false,
 };
 
-/// Whether it means that there is no such program.
-pub fn missing(error: Errno) -> bool {
-    matches!(error.0, ENOENT | ENOTDIR)
-}
-
 /// What is sent on in place of signals 1 to 31.
 #[derive(Clone, Copy, Debug)]
 pub struct Rewrites([u8; 32]);
@@ -105,10 +107,12 @@ impl Rewrites {
         }
     }
 
-    /// The same, unless something else was asked for.
-    pub fn set_default(&mut self, from: i32, to: i32) {
-        if self.get(from).is_none() {
-            self.set(from, to);
+    /// Stops what would not stop by itself: the group of a session's leader, for the sake of a terminal.
+    pub fn stop_sessions(&mut self) {
+        for signal in [SIGTSTP, SIGTTOU, SIGTTIN] {
+            if self.get(signal).is_none() {
+                self.set(signal, SIGSTOP);
+            }
         }
     }
 

@@ -1,214 +1,135 @@
 //! As tini 0.19 takes its command line and speaks.
 
 use super::{
-    event::Event,
-    message::{
-        Message,
-        Value::{self, Error, Number, Signal, Text},
-    },
+    dialect::{Dialect, Step},
+    event::{Event, Voice},
     names, numbers,
-    options::{Grammar, Word, Words},
-    settings::{Command, SETTINGS, Settings, missing, variable},
+    options::Grammar,
+    settings::{SETTINGS, Settings, variable},
 };
-use crate::sys::{self, Errno, Start, constant::*};
+use crate::sys::{Vector, constant::*};
 
-const GRAMMAR: Grammar = Grammar {
-    letters: b"p:hvwgle:s",
-    names: &[],
+const USAGE: &str = "%2 (tini version 0.19.0)\n\
+    Usage: %2 [OPTIONS] PROGRAM -- [ARGS] | --version\n\
+    \n\
+    Runs PROGRAM as the init process of a container should.\n\
+    \n\
+    Command line options:\n\
+    \n\
+    \x20 --version: Print the version.\n\
+    \x20 -h: Print this help.\n\
+    \x20 -s: Adopt orphans even where this is not PID 1.\n\
+    \x20 -p SIGNAL: Have SIGNAL sent when the parent dies, such as SIGKILL.\n\
+    \x20 -v: Say more. Up to three times.\n\
+    \x20 -w: Say which orphans are reaped.\n\
+    \x20 -g: Signal the whole process group of PROGRAM.\n\
+    \x20 -e CODE: End with 0 when PROGRAM ends with CODE. Any number of times.\n\
+    \x20 -l: Print the licence.\n\
+    \n\
+    Environment variables:\n\
+    \n\
+    \x20 TINI_SUBREAPER: As -s.\n\
+    \x20 TINI_VERBOSITY: How much to say; 1 unless set.\n\
+    \x20 TINI_KILL_PROCESS_GROUP: As -g.\n\
+    \n";
+
+/// The name and all that it means.
+pub static DIALECT: Dialect = Dialect {
+    settings: Settings {
+        voice: Voice {
+            words,
+            begin,
+            output: INFO,
+        },
+        refused: |error| match error.0 {
+            EACCES => 126,
+            ENOENT | ENOTDIR => 127,
+            _ => 1,
+        },
+        verbosity: WARN,
+        ..SETTINGS
+    },
+    grammar: Grammar {
+        letters: b"p:hvwgle:s",
+        names: &[],
+    },
+    mixed: true,
+    option,
+    settle,
+    version: "tini version 0.19.0\n",
+    mistaken: USAGE,
+    wrong_value: "[FATAL tini (%3)] Not a valid option for -%4: %5\n",
+    no_program: USAGE,
+    wrong: 1,
 };
 
-const VERSION: &str = "tini version 0.19.0";
+fn option(settings: &mut Settings, letter: u8, value: &[u8]) -> Step {
+    match letter {
+        b'h' => return Step::Print(1, USAGE),
+        b'l' => return Step::Print(1, super::LICENCE),
+        b'p' => {
+            let signal = value.strip_prefix(b"SIG").and_then(names::signal);
+            return Step::taken(signal.map(|signal| settings.parent_death = signal));
+        }
+        b'e' => return Step::taken(numbers::code(value).map(|code| settings.forgiven.add(code))),
+        b's' => settings.subreaper = true,
+        b'v' => settings.verbosity += 1,
+        b'w' => settings.tells_orphans = true,
+        _ => settings.to_group = true,
+    }
+    Step::Taken
+}
 
-/// Verbosity at which each kind of line is told.
+fn settle(settings: &mut Settings, environment: &Vector<'static>) {
+    settings.subreaper |= variable(environment, b"TINI_SUBREAPER").is_some();
+    settings.to_group |= variable(environment, b"TINI_KILL_PROCESS_GROUP").is_some();
+    if let Some(level) = variable(environment, b"TINI_VERBOSITY") {
+        settings.verbosity = numbers::leading(level).map_or(0, |(number, _)| number);
+    }
+}
+
+// What is told from which verbosity on. What is fatal is always told.
+const FATAL: i32 = i32::MIN;
 const WARN: i32 = 1;
 const INFO: i32 = 2;
 const DEBUG: i32 = 3;
 const TRACE: i32 = 4;
 
-/// From the command line and the environment; otherwise gives the exit code.
-pub fn parse(start: &Start) -> Result<(Settings, Command<'_>), i32> {
-    let called = start.arguments.iter().next().unwrap_or_default();
-    let mut settings = Settings {
-        tell,
-        refused: |error| match error {
-            Errno(EACCES) => 126,
-            Errno(ENOENT) => 127,
-            error if missing(error) => 127,
-            _ => 1,
-        },
-        verbosity: WARN,
-        ..SETTINGS
-    };
-    let mut alone = start.arguments.iter().skip(1);
-    if (alone.next(), alone.next()) == (Some(c"--version"), None) {
-        Message::output().add(VERSION, &[]).add("\n", &[]);
-        return Err(0);
+fn begin(level: i32) -> &'static str {
+    match level {
+        WARN => "[WARN  tini (%1)] ",
+        INFO => "[INFO  tini (%1)] ",
+        DEBUG => "[DEBUG tini (%1)] ",
+        TRACE => "[TRACE tini (%1)] ",
+        _ => "[FATAL tini (%1)] ",
     }
-    let mixed = variable(&start.environment, b"POSIXLY_CORRECT").is_none();
-    let words = Words::new(&start.arguments, &GRAMMAR, mixed);
-    for word in words.clone() {
-        match word {
-            Word::Option(b'p', name) => {
-                let signal = name.strip_prefix(b"SIG").and_then(names::signal);
-                settings.parent_death = signal.ok_or_else(|| refuse(&settings, "-p", name))?;
-            }
-            Word::Option(b'e', code) => {
-                let number = numbers::code(code).ok_or_else(|| refuse(&settings, "-e", code))?;
-                settings.forgiven.add(number);
-            }
-            Word::Option(b'h', _) => {
-                usage(Message::output(), called.to_bytes());
-                return Err(0);
-            }
-            Word::Option(b'l', _) => {
-                Message::output().add("Apache-2.0 OR MIT\n", &[]);
-                return Err(0);
-            }
-            Word::Option(b's', _) => settings.subreaper = true,
-            Word::Option(b'v', _) => settings.verbosity += 1,
-            Word::Option(b'w', _) => settings.tells_orphans = true,
-            Word::Option(b'g', _) => settings.to_group = true,
-            Word::Wrong(mistake) => {
-                mistake.tell(called, &GRAMMAR);
-                usage(Message::error(), called.to_bytes());
-                return Err(1);
-            }
-            Word::Option(..) | Word::Operand(_) => {}
-        }
-    }
-    settings.subreaper |= variable(&start.environment, b"TINI_SUBREAPER").is_some();
-    settings.to_group |= variable(&start.environment, b"TINI_KILL_PROCESS_GROUP").is_some();
-    if let Some(level) = variable(&start.environment, b"TINI_VERBOSITY") {
-        settings.verbosity = numbers::leading(level).map_or(0, |(number, _)| number);
-    }
-    let command = Command::new(words, start);
-    if command.operands().next().is_none() {
-        usage(Message::error(), called.to_bytes());
-        return Err(1);
-    }
-    Ok((settings, command))
 }
 
-fn refuse(settings: &Settings, option: &str, value: &[u8]) -> i32 {
-    line(
-        settings,
-        0,
-        "Not a valid option for %: %",
-        &[Text(option.as_bytes()), Text(value)],
-    );
-    1
-}
-
-fn usage(mut to: Message, called: &[u8]) {
-    let name = called
-        .rsplit(|&byte| byte == b'/')
-        .next()
-        .unwrap_or_default();
-    to.add(
-        "% (%)\nUsage: % [OPTIONS] PROGRAM -- [ARGS] | --version\n\n\
-        Runs PROGRAM as the init process of a container should.\n\n\
-        Command line options:\n\n  \
-        --version: Print the version.\n  \
-        -h: Print this help.\n  \
-        -s: Adopt orphans even where this is not PID 1.\n  \
-        -p SIGNAL: Have SIGNAL sent when the parent dies, such as SIGKILL.\n  \
-        -v: Say more. Up to three times.\n  \
-        -w: Say which orphans are reaped.\n  \
-        -g: Signal the whole process group of PROGRAM.\n  \
-        -e CODE: End with 0 when PROGRAM ends with CODE. Any number of times.\n  \
-        -l: Print the licence.\n\n\
-        Environment variables:\n\n  \
-        TINI_SUBREAPER: As -s.\n  \
-        TINI_VERBOSITY: How much to say; 1 unless set.\n  \
-        TINI_KILL_PROCESS_GROUP: As -g.\n\n",
-        &[Text(name), Text(VERSION.as_bytes()), Text(name)],
-    );
-}
-
-fn line(settings: &Settings, level: i32, template: &str, values: &[Value<'_>]) {
-    if level > settings.verbosity && level > 0 {
-        return;
-    }
-    let (mut message, prefix) = match level {
-        0 => (Message::error(), "[FATAL tini (%)] "),
-        WARN => (Message::error(), "[WARN  tini (%)] "),
-        INFO => (Message::output(), "[INFO  tini (%)] "),
-        DEBUG => (Message::output(), "[DEBUG tini (%)] "),
-        _ => (Message::output(), "[TRACE tini (%)] "),
-    };
-    let pid = [Number(sys::own_pid())];
-    message
-        .add(prefix, &pid)
-        .add(template, values)
-        .add("\n", &[]);
-}
-
-fn tell(settings: &Settings, event: Event<'_>) {
-    let line = |level, template, values: &[Value<'_>]| line(settings, level, template, values);
+fn words(event: Event<'_>) -> (i32, &'static str) {
     match event {
-        Event::NotReaper => line(
+        Event::NotReaper => (
             WARN,
-            "Tini is not running as PID 1 and is not registered as a child subreaper.\n\
+            "Tini is neither PID 1 nor registered as a child subreaper.\n\
             Orphans will go to another process, so zombie reaping won't work.\n\
-            To have them come here, use -s, set TINI_SUBREAPER in the environment, or run Tini as PID 1.",
-            &[],
+            To have them come here, use -s, set TINI_SUBREAPER, or run Tini as PID 1.",
         ),
-        Event::Subreaper(Ok(())) => line(TRACE, "Registered as child subreaper", &[]),
-        Event::Subreaper(Err(error)) => line(
-            0,
-            "Failed to register as child subreaper: %",
-            &[Error(error)],
-        ),
-        Event::NoParentDeathSignal(error) => line(
-            0,
-            "Failed to set up parent death signal: %",
-            &[Error(error)],
-        ),
-        Event::NoGroup(error) => line(0, "setpgid failed: %", &[Error(error)]),
-        Event::NoTerminal(error) => line(
-            DEBUG,
-            "tcsetpgrp failed: % (ok to proceed)",
-            &[Error(error)],
-        ),
-        Event::NotExecuted(program, error) => {
-            line(0, "exec % failed: %", &[Text(program), Error(error)]);
-        }
-        Event::NotStarted(error) => line(0, "fork failed: %", &[Error(error)]),
-        Event::Started(program, pid) => line(
-            INFO,
-            "Spawned child process '%' with pid '%'",
-            &[Text(program), Number(pid)],
-        ),
-        Event::Received(SIGCHLD) => line(DEBUG, "Received SIGCHLD", &[]),
-        Event::Forwarded(signal) => line(DEBUG, "Passing signal: '%'", &[Signal(signal)]),
-        Event::NotForwarded(_, Errno(ESRCH)) => {
-            line(WARN, "Child was dead when forwarding signal", &[]);
-        }
-        Event::NotForwarded(signal, error) => line(
-            WARN,
-            "Cannot pass signal '%': %",
-            &[Signal(signal), Error(error)],
-        ),
-        Event::Reaped(pid, status, program) => {
-            line(DEBUG, "Reaped child with pid: '%'", &[Number(pid)]);
-            match (program, sys::shell_code(status), status & 0x7f) {
-                (true, code, 0) => line(
-                    INFO,
-                    "Main child exited normally (with status '%')",
-                    &[Number(code)],
-                ),
-                (true, _, signal) => line(
-                    INFO,
-                    "Main child exited with signal (with signal '%')",
-                    &[Signal(signal)],
-                ),
-                (false, ..) if settings.tells_orphans => {
-                    line(WARN, "Reaped zombie process with pid=%", &[Number(pid)]);
-                }
-                (false, ..) => {}
-            }
-        }
-        Event::Ended(_) => line(TRACE, "Exiting: child has exited", &[]),
-        _ => {}
+        Event::Reaper => (TRACE, "Registered as child subreaper"),
+        Event::NoReaper(_) => (FATAL, "Failed to register as child subreaper: %2"),
+        Event::NoParentDeathSignal(_) => (FATAL, "Failed to set up parent death signal: %2"),
+        Event::NoGroup(_) => (FATAL, "setpgid failed: %2"),
+        Event::NoTerminal(_) => (DEBUG, "tcsetpgrp failed: %2 (ok to proceed)"),
+        Event::NotExecuted(..) => (FATAL, "exec %3 failed: %2"),
+        Event::NotStarted(_) => (FATAL, "fork failed: %2"),
+        Event::Started(..) => (INFO, "Spawned child process '%2' with pid '%1'"),
+        Event::ReceivedOfChild(_) => (DEBUG, "Received SIGCHLD"),
+        Event::Forwarded(_) => (DEBUG, "Passing signal: '%2'"),
+        Event::Late(_) => (WARN, "Child was dead when forwarding signal"),
+        Event::NotForwarded(..) => (WARN, "Cannot pass signal '%2': %3"),
+        Event::Exited(..) | Event::Killed(..) => (DEBUG, "Reaped child with pid: '%1'"),
+        Event::Orphan(_) => (WARN, "Reaped zombie process with pid=%1"),
+        Event::ProgramExited(_) => (INFO, "Main child exited normally (with status '%1')"),
+        Event::ProgramKilled(_) => (INFO, "Main child exited with signal (with signal '%2')"),
+        Event::Ended(_) => (TRACE, "Exiting: child has exited"),
+        _ => (0, ""),
     }
 }

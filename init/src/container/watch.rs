@@ -1,10 +1,10 @@
 //! The loop: reaps, forwards signals, sleeps.
 
 use super::{
-    event::Event,
+    event::{Event, tell},
     settings::{OF_TERMINAL, Placement, Settings},
 };
-use crate::sys::{self, Descriptor, Interest, Pid, Received, SignalSet, constant::*};
+use crate::sys::{self, Descriptor, Errno, Interest, Pid, Received, SignalSet, constant::*};
 
 /// What is to be looked after.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub fn watch(settings: &Settings, duty: &Duty) -> i32 {
         let _ = sys::poll(&mut interests);
         while let Some(received) = sys::next_signal(duty.signals) {
             if let Some(code) = act(settings, duty, received) {
-                (settings.tell)(settings, Event::Ended(code));
+                tell(settings, Event::Ended(code));
                 return code;
             }
         }
@@ -43,10 +43,11 @@ fn act(settings: &Settings, duty: &Duty, received: Received) -> Option<i32> {
         // From a message to someone who has gone: no matter of the program's.
         return None;
     }
-    (settings.tell)(settings, Event::Received(signal));
     if signal == SIGCHLD {
+        tell(settings, Event::ReceivedOfChild(signal));
         return reap(settings, duty);
     }
+    tell(settings, Event::Received(signal));
     if settings.pause {
         return matches!(signal, SIGINT | SIGTERM).then_some(0);
     }
@@ -57,7 +58,7 @@ fn act(settings: &Settings, duty: &Duty, received: Received) -> Option<i32> {
         forward(settings, duty, signal);
     }
     if settings.suspending.has(signal) {
-        (settings.tell)(settings, Event::Suspending);
+        tell(settings, Event::Suspending);
         let _ = sys::kill(sys::own_pid(), SIGSTOP);
     }
     None
@@ -65,24 +66,25 @@ fn act(settings: &Settings, duty: &Duty, received: Received) -> Option<i32> {
 
 /// Sends a signal, or what was asked for in its place, to the program.
 fn forward(settings: &Settings, duty: &Duty, signal: i32) {
-    let tell = |event| (settings.tell)(settings, event);
     let rewritten = settings.rewrites.get(signal);
     if let Some(other) = rewritten {
-        tell(Event::Rewritten(signal, other));
+        tell(settings, Event::Rewritten(signal, other));
     }
     let signal = rewritten.unwrap_or(signal);
     if signal == 0 {
-        return tell(Event::Dropped(signal));
+        return tell(settings, Event::Dropped(signal));
     }
     let target = if settings.to_group {
         -duty.child
     } else {
         duty.child
     };
-    tell(match sys::kill(target, signal) {
+    let event = match sys::kill(target, signal) {
         Ok(()) => Event::Forwarded(signal),
+        Err(Errno(ESRCH)) => Event::Late(signal),
         Err(error) => Event::NotForwarded(signal, error),
-    });
+    };
+    tell(settings, event);
 }
 
 /// Takes every child that has ended; gives the exit code when the program is among them. One SIGCHLD may stand for several:
@@ -90,10 +92,18 @@ fn forward(settings: &Settings, duty: &Duty, signal: i32) {
 fn reap(settings: &Settings, duty: &Duty) -> Option<i32> {
     let mut ended = None;
     while let Some((pid, sys::Wait::Ended(status))) = sys::wait_child(false) {
-        let program = pid == duty.child;
-        (settings.tell)(settings, Event::Reaped(pid, status, program));
-        if program {
-            ended = Some(sys::shell_code(status));
+        let signal = status & 0x7f;
+        let code = sys::shell_code(status);
+        let (ending, of_program) = match signal {
+            0 => (Event::Exited(pid, code), Event::ProgramExited(code)),
+            _ => (Event::Killed(pid, signal), Event::ProgramKilled(signal)),
+        };
+        tell(settings, ending);
+        if pid == duty.child {
+            tell(settings, of_program);
+            ended = Some(code);
+        } else {
+            tell(settings, Event::Orphan(pid));
         }
     }
     let code = ended?;

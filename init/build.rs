@@ -21,6 +21,10 @@ const CODE: [&str; 7] = [
     "-Cembed-bitcode=yes",
 ];
 
+/// Leaves out what only debuggers and unwinders read, which core brings along and no option of the linkers takes away.
+const LEFT_OUT: &str =
+    "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.comment) } } INSERT AFTER .text;\n";
+
 /// How the program is linked: no C library, no start files, no headers that nobody reads.
 const LINK: [&str; 7] = [
     "-Clto=fat",
@@ -47,6 +51,10 @@ fn main() {
     let uses = format!("--extern=envd_init={}", library.display());
     let mut arguments = vec!["--crate-type=bin", "--crate-name=envd_init_program", &uses];
     arguments.extend(LINK);
+    let script = output.join("left-out.ld");
+    std::fs::write(&script, LEFT_OUT).expect("cargo gives a directory to write to");
+    let script = format!("-Clink-arg=-Wl,--script={}", script.display());
+    arguments.push(&script);
     compile(Path::new("src/main.rs"), &program, &arguments);
     println!("cargo:rustc-env=ENVD_INIT_BINARY={}", program.display());
 }

@@ -2,7 +2,7 @@
 
 use super::{
     dialect::{Dialect, Step},
-    event::{Event, Voice},
+    event::{Voice, words},
     options::Grammar,
     settings::{SETTINGS, STOPS, Settings, variable},
 };
@@ -28,9 +28,10 @@ const HELP: &str = concat!(
 
 /// The name and all that it means.
 pub static DIALECT: Dialect = Dialect {
+    names: &[b"catatonit", b"podman-init"],
     settings: Settings {
         voice: Voice {
-            words,
+            words: WORDS,
             begin: |level| match level {
                 0 => "ERROR (catatonit:%1): ",
                 _ => "DEBUG (catatonit:%1): ",
@@ -71,17 +72,14 @@ fn option(settings: &mut Settings, letter: u8, _: &[u8]) -> Step {
     Step::Taken
 }
 
-fn words(event: Event<'_>) -> (i32, &'static str) {
-    match event {
-        Event::NotExecuted(..) => (0, "cannot execute %3: %2"),
-        Event::NotStarted(_) => (0, "cannot start a process: %2"),
-        Event::NoGroup(_) => (0, "no process group: %2"),
-        Event::NoReaper(_) => (0, "cannot adopt orphans: %2"),
-        Event::NoTerminal(_) => (1, "no terminal handed over: %2"),
-        Event::Started(..) => (1, "%2 runs as process %1"),
-        Event::NotForwarded(..) => (1, "%2 not sent on: %3"),
-        Event::Exited(..) => (1, "process %1 exited with code %2"),
-        Event::Killed(..) => (1, "process %1 ended by signal %2"),
-        _ => (0, ""),
-    }
-}
+const WORDS: &str = words! {
+    NotExecuted 0 "cannot execute %3: %2";
+    NotStarted 0 "cannot start a process: %2";
+    NoGroup 0 "no process group: %2";
+    NoReaper 0 "cannot adopt orphans: %2";
+    NoTerminal 1 "no terminal handed over: %2";
+    Started 1 "%2 runs as process %1";
+    NotForwarded 1 "%2 not sent on: %3";
+    Exited 1 "process %1 exited with code %2";
+    Killed 1 "process %1 ended by signal %2";
+};

@@ -16,6 +16,8 @@ use crate::sys::{self, Descriptor, Start, Vector};
 /// to this process's id as `%3`.
 #[derive(Debug)]
 pub struct Dialect {
+    /// What it is called by; by anything when there are none.
+    pub names: &'static [&'static [u8]],
     /// What there is to say about how to look after a program, before anything is asked for.
     pub settings: Settings,
     /// The options.
@@ -116,7 +118,7 @@ impl Dialect {
             Text(values[0]),
             Text(values[1]),
         ];
-        Message::to(to).add(text, &values);
+        Message::to(to).add(text.as_bytes(), &values);
     }
 }
 

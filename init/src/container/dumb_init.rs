@@ -2,7 +2,7 @@
 
 use super::{
     dialect::{Dialect, Step},
-    event::{Event, Voice},
+    event::{Voice, words},
     message::Message,
     numbers,
     options::Grammar,
@@ -33,9 +33,10 @@ const HELP: &str = "dumb-init v1.2.5\n\
 
 /// The name and all that it means.
 pub static DIALECT: Dialect = Dialect {
+    names: &[b"dumb-init"],
     settings: Settings {
         voice: Voice {
-            words,
+            words: WORDS,
             begin: |_| "[dumb-init] ",
             output: i32::MAX,
         },
@@ -100,12 +101,12 @@ fn single_child(settings: &mut Settings) {
 fn settle(settings: &mut Settings, environment: &Vector<'static>) {
     if variable(environment, b"DUMB_INIT_DEBUG") == Some(b"1") {
         settings.verbosity = 1;
-        Message::to(2).add("[dumb-init] Running in debug mode.\n", &[]);
+        Message::to(2).add(b"[dumb-init] Running in debug mode.\n", &[]);
     }
     if variable(environment, b"DUMB_INIT_SETSID") == Some(b"0") {
         single_child(settings);
         if settings.verbosity > 0 {
-            Message::to(2).add("[dumb-init] Not running in setsid mode.\n", &[]);
+            Message::to(2).add(b"[dumb-init] Not running in setsid mode.\n", &[]);
         }
     }
     if settings.placement == Placement::Session {
@@ -113,32 +114,27 @@ fn settle(settings: &mut Settings, environment: &Vector<'static>) {
     }
 }
 
-fn words(event: Event<'_>) -> (i32, &'static str) {
-    let words = match event {
-        Event::NotStarted(_) => return (0, "Unable to fork. Exiting."),
-        Event::NoSession(_) => return (0, "Unable to setsid (errno=%1 %2). Exiting."),
-        Event::NotExecuted(..) => return (0, "%3: %2"),
-        Event::LeftTerminal => {
-            "Detached from controlling tty, ignoring the first SIGHUP and SIGCONT we receive."
-        }
-        Event::LeftTerminalOnly => "Detached from controlling tty, but was not session leader.",
-        Event::HeldTerminal(_) => "Unable to detach from controlling tty (errno=%1 %2).",
-        Event::HandOff(_) => "Ignoring tty hand-off signal %1.",
-        Event::Session => "setsid complete.",
-        Event::NoTerminal(_) => "Unable to attach to controlling tty (errno=%1 %2).",
-        Event::Started(..) => "Child spawned with PID %1.",
-        Event::NoRoot(_) => "Unable to chdir(\"/\") (errno=%1 %2)",
-        Event::Received(_) | Event::ReceivedOfChild(_) => "Received signal %1.",
-        Event::Rewritten(..) => "Translating signal %1 to %2.",
-        Event::Forwarded(_) | Event::Late(_) | Event::NotForwarded(..) => {
-            "Forwarded signal %1 to children."
-        }
-        Event::Dropped(_) => "Not forwarding signal %1 to children (ignored).",
-        Event::Suspending => "Suspending self due to TTY signal.",
-        Event::Exited(..) => "A child with PID %1 exited with exit status %2.",
-        Event::Killed(..) => "A child with PID %1 was terminated by signal %2.",
-        Event::Ended(_) => "Child exited with status %1. Goodbye.",
-        _ => "",
-    };
-    (1, words)
-}
+const WORDS: &str = words! {
+    NotStarted 0 "Unable to fork. Exiting.";
+    NoSession 0 "Unable to setsid (errno=%1 %2). Exiting.";
+    NotExecuted 0 "%3: %2";
+    LeftTerminal 1 "Detached from controlling tty, ignoring the first SIGHUP and SIGCONT we receive.";
+    LeftTerminalOnly 1 "Detached from controlling tty, but was not session leader.";
+    HeldTerminal 1 "Unable to detach from controlling tty (errno=%1 %2).";
+    HandOff 1 "Ignoring tty hand-off signal %1.";
+    Session 1 "setsid complete.";
+    NoTerminal 1 "Unable to attach to controlling tty (errno=%1 %2).";
+    Started 1 "Child spawned with PID %1.";
+    NoRoot 1 "Unable to chdir(\"/\") (errno=%1 %2)";
+    Received 1 "Received signal %1.";
+    ReceivedOfChild 1 "Received signal %1.";
+    Rewritten 1 "Translating signal %1 to %2.";
+    Forwarded 1 "Forwarded signal %1 to children.";
+    Late 1 "Forwarded signal %1 to children.";
+    NotForwarded 1 "Forwarded signal %1 to children.";
+    Dropped 1 "Not forwarding signal %1 to children (ignored).";
+    Suspending 1 "Suspending self due to TTY signal.";
+    Exited 1 "A child with PID %1 exited with exit status %2.";
+    Killed 1 "A child with PID %1 was terminated by signal %2.";
+    Ended 1 "Child exited with status %1. Goodbye.";
+};

@@ -77,28 +77,116 @@ pub enum Event<'e> {
 /// How a name speaks.
 #[derive(Clone, Copy, Debug)]
 pub struct Voice {
-    /// From which level of verbosity on something is told, and in which words; none when it never is.
-    pub words: fn(Event<'_>) -> (i32, &'static str),
+    /// The words for what happens, as [`words`] makes them.
+    pub words: &'static str,
     /// What every line of a level begins with; this process's id is `%1`.
     pub begin: fn(i32) -> &'static str,
     /// From which level on it is told on standard output.
     pub output: i32,
 }
 
+/// `words! { Event level "words"; … }`: the words for what happens, each told from a level of verbosity on (0: always). One
+/// text, since a table of references would be twice as long as the words: each has its event's letter, its level and its
+/// words, and ends in a zero byte.
+macro_rules! words {
+    ($($event:ident $level:literal $words:literal;)*) => {
+        concat!($($crate::container::event::letter!($event), $level, $words, "\0",)*)
+    };
+}
+pub(super) use words;
+
+/// The letter of an event.
+#[rustfmt::skip]
+macro_rules! letter {
+    (NotReaper) => { 'a' };
+    (Reaper) => { 'b' };
+    (NoReaper) => { 'c' };
+    (NoParentDeathSignal) => { 'd' };
+    (LeftTerminal) => { 'e' };
+    (LeftTerminalOnly) => { 'f' };
+    (HeldTerminal) => { 'g' };
+    (HandOff) => { 'h' };
+    (Session) => { 'i' };
+    (NoSession) => { 'j' };
+    (NoGroup) => { 'k' };
+    (NoTerminal) => { 'l' };
+    (NotExecuted) => { 'm' };
+    (NotStarted) => { 'n' };
+    (Started) => { 'o' };
+    (NoRoot) => { 'p' };
+    (Received) => { 'q' };
+    (ReceivedOfChild) => { 'r' };
+    (Rewritten) => { 's' };
+    (Forwarded) => { 't' };
+    (Dropped) => { 'u' };
+    (Late) => { 'v' };
+    (NotForwarded) => { 'w' };
+    (Suspending) => { 'x' };
+    (Exited) => { 'y' };
+    (Killed) => { 'z' };
+    (Orphan) => { 'A' };
+    (ProgramExited) => { 'B' };
+    (ProgramKilled) => { 'C' };
+    (Ended) => { 'D' };
+}
+pub(super) use letter;
+
+fn letter_of(event: Event<'_>) -> u8 {
+    let letter = match event {
+        Event::NotReaper => letter!(NotReaper),
+        Event::Reaper => letter!(Reaper),
+        Event::NoReaper(..) => letter!(NoReaper),
+        Event::NoParentDeathSignal(..) => letter!(NoParentDeathSignal),
+        Event::LeftTerminal => letter!(LeftTerminal),
+        Event::LeftTerminalOnly => letter!(LeftTerminalOnly),
+        Event::HeldTerminal(..) => letter!(HeldTerminal),
+        Event::HandOff(..) => letter!(HandOff),
+        Event::Session => letter!(Session),
+        Event::NoSession(..) => letter!(NoSession),
+        Event::NoGroup(..) => letter!(NoGroup),
+        Event::NoTerminal(..) => letter!(NoTerminal),
+        Event::NotExecuted(..) => letter!(NotExecuted),
+        Event::NotStarted(..) => letter!(NotStarted),
+        Event::Started(..) => letter!(Started),
+        Event::NoRoot(..) => letter!(NoRoot),
+        Event::Received(..) => letter!(Received),
+        Event::ReceivedOfChild(..) => letter!(ReceivedOfChild),
+        Event::Rewritten(..) => letter!(Rewritten),
+        Event::Forwarded(..) => letter!(Forwarded),
+        Event::Dropped(..) => letter!(Dropped),
+        Event::Late(..) => letter!(Late),
+        Event::NotForwarded(..) => letter!(NotForwarded),
+        Event::Suspending => letter!(Suspending),
+        Event::Exited(..) => letter!(Exited),
+        Event::Killed(..) => letter!(Killed),
+        Event::Orphan(..) => letter!(Orphan),
+        Event::ProgramExited(..) => letter!(ProgramExited),
+        Event::ProgramKilled(..) => letter!(ProgramKilled),
+        Event::Ended(..) => letter!(Ended),
+    };
+    letter as u8
+}
+
 /// Tells of something that happened.
 pub fn tell(settings: &Settings, event: Event<'_>) {
-    let (level, words) = (settings.voice.words)(event);
-    if words.is_empty() || level > settings.verbosity {
+    let letter = letter_of(event);
+    let mut known = settings.voice.words.as_bytes().split(|&byte| byte == 0);
+    let Some([_, level, words @ ..]) = known.find(|entry| entry.first() == Some(&letter)) else {
+        return;
+    };
+    let level = i32::from(level - b'0');
+    if level > settings.verbosity.max(0) {
         return;
     }
     if matches!(event, Event::Orphan(_)) && !settings.tells_orphans {
         return;
     }
+    let begin = (settings.voice.begin)(level).as_bytes();
     let mut message = Message::to(if level < settings.voice.output { 2 } else { 1 });
     message
-        .add((settings.voice.begin)(level), &[Number(sys::own_pid())])
+        .add(begin, &[Number(sys::own_pid())])
         .add(words, &values(event))
-        .add("\n", &[]);
+        .add(b"\n", &[]);
 }
 
 /// What the words for it may refer to.

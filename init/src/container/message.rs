@@ -35,8 +35,8 @@ impl Message {
     }
 
     /// Adds a text in which `%1` stands for the first value, and so on.
-    pub fn add(&mut self, text: &str, values: &[Value<'_>]) -> &mut Self {
-        let mut bytes = text.as_bytes();
+    pub fn add(&mut self, text: &[u8], values: &[Value<'_>]) -> &mut Self {
+        let mut bytes = text;
         while let [byte, behind @ ..] = bytes {
             bytes = behind;
             match (byte, behind) {

@@ -44,10 +44,9 @@ pub fn run(start: &Start) -> i32 {
 
 /// By a name, or by the name under which a container manager brings it along.
 fn named(name: &[u8]) -> &'static Dialect {
-    match name {
-        b"tini" | b"tini-static" | b"docker-init" => &tini::DIALECT,
-        b"dumb-init" => &dumb_init::DIALECT,
-        b"catatonit" | b"podman-init" => &catatonit::DIALECT,
-        _ => &plain::DIALECT,
-    }
+    const OTHERS: [&Dialect; 3] = [&tini::DIALECT, &dumb_init::DIALECT, &catatonit::DIALECT];
+    let mut others = OTHERS.into_iter();
+    others
+        .find(|dialect| dialect.names.contains(&name))
+        .unwrap_or(&plain::DIALECT)
 }

@@ -162,29 +162,29 @@ impl Mistake<'_> {
     /// Tells of it on standard error.
     pub fn tell(self, called: &CStr, grammar: &'static Grammar) {
         let mut message = Message::to(2);
-        message.add("%1: ", &[Text(called.to_bytes())]);
+        message.add(b"%1: ", &[Text(called.to_bytes())]);
         match self {
             Mistake::UnknownLetter(letter) => {
-                message.add("invalid option -- '%1'\n", &[Text(&[letter])]);
+                message.add(b"invalid option -- '%1'\n", &[Text(&[letter])]);
             }
             Mistake::UnknownName(name) => {
-                message.add("unrecognized option '--%1'\n", &[Text(name)]);
+                message.add(b"unrecognized option '--%1'\n", &[Text(name)]);
             }
             Mistake::Ambiguous(name) => {
-                message.add("option '--%1' is ambiguous; possibilities:", &[Text(name)]);
+                message.add(b"option '--%1' is ambiguous; possibilities:", &[Text(name)]);
                 for (candidate, _) in candidates(grammar, name) {
-                    message.add(" '--%1'", &[Text(candidate)]);
+                    message.add(b" '--%1'", &[Text(candidate)]);
                 }
-                message.add("\n", &[]);
+                message.add(b"\n", &[]);
             }
             Mistake::LetterWithoutValue(letter) => {
-                message.add("option requires an argument -- '%1'\n", &[Text(&[letter])]);
+                message.add(b"option requires an argument -- '%1'\n", &[Text(&[letter])]);
             }
             Mistake::NameWithoutValue(name) => {
-                message.add("option '--%1' requires an argument\n", &[Text(name)]);
+                message.add(b"option '--%1' requires an argument\n", &[Text(name)]);
             }
             Mistake::NameWithValue(name) => {
-                message.add("option '--%1' doesn't allow an argument\n", &[Text(name)]);
+                message.add(b"option '--%1' doesn't allow an argument\n", &[Text(name)]);
             }
         }
     }

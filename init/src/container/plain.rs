@@ -2,7 +2,7 @@
 
 use super::{
     dialect::{Dialect, Step},
-    event::{Event, Voice},
+    event::{Voice, words},
     numbers,
     options::Grammar,
     settings::{Placement, SETTINGS, STOPS, Settings},
@@ -34,9 +34,10 @@ const HELP: &str = "Usage: envd-init [OPTION]... [--] PROGRAM [ARGUMENT]...\n\
 
 /// The name and all that it means.
 pub static DIALECT: Dialect = Dialect {
+    names: &[],
     settings: Settings {
         voice: Voice {
-            words,
+            words: WORDS,
             begin: |_| "envd-init: ",
             output: i32::MAX,
         },
@@ -107,26 +108,20 @@ fn pair(text: &[u8]) -> Option<(i32, i32)> {
     (from < 32 && to < 32).then_some((from, to))
 }
 
-fn words(event: Event<'_>) -> (i32, &'static str) {
-    match event {
-        Event::NotExecuted(..) => (0, "cannot execute %3: %2"),
-        Event::NotStarted(_) => (0, "cannot start a process: %2"),
-        Event::NoGroup(_) => (0, "no process group: %2"),
-        Event::NoSession(_) => (0, "no session: %2"),
-        Event::NoReaper(_) => (0, "cannot adopt orphans: %2"),
-        Event::NoParentDeathSignal(_) => (0, "no signal will come when the parent dies: %2"),
-        Event::Orphan(_) => (0, "process %1 was an orphan"),
-        Event::NotReaper => (
-            1,
-            "neither PID 1 nor a subreaper: orphans go to another process",
-        ),
-        Event::NoTerminal(_) => (1, "no terminal handed over: %2"),
-        Event::Started(..) => (1, "%2 runs as process %1"),
-        Event::Rewritten(..) => (1, "signal %1 becomes %2"),
-        Event::Forwarded(_) => (1, "%2 sent on"),
-        Event::NotForwarded(..) => (1, "%2 not sent on: %3"),
-        Event::Exited(..) => (1, "process %1 exited with code %2"),
-        Event::Killed(..) => (1, "process %1 ended by signal %2"),
-        _ => (0, ""),
-    }
-}
+const WORDS: &str = words! {
+    NotExecuted 0 "cannot execute %3: %2";
+    NotStarted 0 "cannot start a process: %2";
+    NoGroup 0 "no process group: %2";
+    NoSession 0 "no session: %2";
+    NoReaper 0 "cannot adopt orphans: %2";
+    NoParentDeathSignal 0 "no signal will come when the parent dies: %2";
+    Orphan 0 "process %1 was an orphan";
+    NotReaper 1 "neither PID 1 nor a subreaper: orphans go to another process";
+    NoTerminal 1 "no terminal handed over: %2";
+    Started 1 "%2 runs as process %1";
+    Rewritten 1 "signal %1 becomes %2";
+    Forwarded 1 "%2 sent on";
+    NotForwarded 1 "%2 not sent on: %3";
+    Exited 1 "process %1 exited with code %2";
+    Killed 1 "process %1 ended by signal %2";
+};

@@ -69,7 +69,7 @@ pub const OF_TERMINAL: SignalSet = SignalSet::of(&[SIGINT, SIGQUIT, SIGTSTP, SIG
 /// Most of what differs between the names; each says what differs for it.
 pub const SETTINGS: Settings = Settings {
     voice: Voice {
-        words: |_| (0, ""),
+        words: "",
         begin: |_| "",
         output: i32::MAX,
     },

@@ -2,7 +2,7 @@
 
 use super::{
     dialect::{Dialect, Step},
-    event::{Event, Voice},
+    event::{Voice, words},
     names, numbers,
     options::Grammar,
     settings::{SETTINGS, Settings, variable},
@@ -35,18 +35,19 @@ const USAGE: &str = "%2 (tini version 0.19.0)\n\
 
 /// The name and all that it means.
 pub static DIALECT: Dialect = Dialect {
+    names: &[b"tini", b"tini-static", b"docker-init"],
     settings: Settings {
         voice: Voice {
-            words,
+            words: WORDS,
             begin,
-            output: INFO,
+            output: 2,
         },
         refused: |error| match error.0 {
             EACCES => 126,
             ENOENT | ENOTDIR => 127,
             _ => 1,
         },
-        verbosity: WARN,
+        verbosity: 1,
         ..SETTINGS
     },
     grammar: Grammar {
@@ -88,48 +89,36 @@ fn settle(settings: &mut Settings, environment: &Vector<'static>) {
     }
 }
 
-// What is told from which verbosity on. What is fatal is always told.
-const FATAL: i32 = i32::MIN;
-const WARN: i32 = 1;
-const INFO: i32 = 2;
-const DEBUG: i32 = 3;
-const TRACE: i32 = 4;
-
 fn begin(level: i32) -> &'static str {
     match level {
-        WARN => "[WARN  tini (%1)] ",
-        INFO => "[INFO  tini (%1)] ",
-        DEBUG => "[DEBUG tini (%1)] ",
-        TRACE => "[TRACE tini (%1)] ",
+        1 => "[WARN  tini (%1)] ",
+        2 => "[INFO  tini (%1)] ",
+        3 => "[DEBUG tini (%1)] ",
+        4 => "[TRACE tini (%1)] ",
         _ => "[FATAL tini (%1)] ",
     }
 }
 
-fn words(event: Event<'_>) -> (i32, &'static str) {
-    match event {
-        Event::NotReaper => (
-            WARN,
-            "Tini is neither PID 1 nor registered as a child subreaper.\n\
+const WORDS: &str = words! {
+    NotReaper 1 "Tini is neither PID 1 nor registered as a child subreaper.\n\
             Orphans will go to another process, so zombie reaping won't work.\n\
-            To have them come here, use -s, set TINI_SUBREAPER, or run Tini as PID 1.",
-        ),
-        Event::Reaper => (TRACE, "Registered as child subreaper"),
-        Event::NoReaper(_) => (FATAL, "Failed to register as child subreaper: %2"),
-        Event::NoParentDeathSignal(_) => (FATAL, "Failed to set up parent death signal: %2"),
-        Event::NoGroup(_) => (FATAL, "setpgid failed: %2"),
-        Event::NoTerminal(_) => (DEBUG, "tcsetpgrp failed: %2 (ok to proceed)"),
-        Event::NotExecuted(..) => (FATAL, "exec %3 failed: %2"),
-        Event::NotStarted(_) => (FATAL, "fork failed: %2"),
-        Event::Started(..) => (INFO, "Spawned child process '%2' with pid '%1'"),
-        Event::ReceivedOfChild(_) => (DEBUG, "Received SIGCHLD"),
-        Event::Forwarded(_) => (DEBUG, "Passing signal: '%2'"),
-        Event::Late(_) => (WARN, "Child was dead when forwarding signal"),
-        Event::NotForwarded(..) => (WARN, "Cannot pass signal '%2': %3"),
-        Event::Exited(..) | Event::Killed(..) => (DEBUG, "Reaped child with pid: '%1'"),
-        Event::Orphan(_) => (WARN, "Reaped zombie process with pid=%1"),
-        Event::ProgramExited(_) => (INFO, "Main child exited normally (with status '%1')"),
-        Event::ProgramKilled(_) => (INFO, "Main child exited with signal (with signal '%2')"),
-        Event::Ended(_) => (TRACE, "Exiting: child has exited"),
-        _ => (0, ""),
-    }
-}
+            To have them come here, use -s, set TINI_SUBREAPER, or run Tini as PID 1.";
+    Reaper 4 "Registered as child subreaper";
+    NoReaper 0 "Failed to register as child subreaper: %2";
+    NoParentDeathSignal 0 "Failed to set up parent death signal: %2";
+    NoGroup 0 "setpgid failed: %2";
+    NoTerminal 3 "tcsetpgrp failed: %2 (ok to proceed)";
+    NotExecuted 0 "exec %3 failed: %2";
+    NotStarted 0 "fork failed: %2";
+    Started 2 "Spawned child process '%2' with pid '%1'";
+    ReceivedOfChild 3 "Received SIGCHLD";
+    Forwarded 3 "Passing signal: '%2'";
+    Late 1 "Child was dead when forwarding signal";
+    NotForwarded 1 "Cannot pass signal '%2': %3";
+    Exited 3 "Reaped child with pid: '%1'";
+    Killed 3 "Reaped child with pid: '%1'";
+    Orphan 1 "Reaped zombie process with pid=%1";
+    ProgramExited 2 "Main child exited normally (with status '%1')";
+    ProgramKilled 2 "Main child exited with signal (with signal '%2')";
+    Ended 4 "Exiting: child has exited";
+};

@@ -28,19 +28,19 @@ pub enum Event<'e> {
     HeldTerminal(Errno),
     /// A signal that giving up the terminal itself had caused \[number].
     HandOff(i32),
-    /// In the child: it has a session of its own.
+    /// The child has a session of its own.
     Session,
-    /// In the child: it has none \[number, error].
+    /// It has none \[number, error].
     NoSession(Errno),
-    /// In the child: it has no process group of its own \[number, error].
+    /// It has no process group of its own \[number, error].
     NoGroup(Errno),
-    /// In the child: no terminal was handed over \[number, error].
+    /// No terminal was handed over to it \[number, error].
     NoTerminal(Errno),
-    /// In the child: the program is not executed \[number, error, program].
+    /// It does not execute the program \[number, error, program].
     NotExecuted(Errno, &'e [u8]),
     /// There is no child \[number, error].
     NotStarted(Errno),
-    /// There is one, and it runs the program \[process, program].
+    /// There is one \[process, program].
     Started(Pid, &'e [u8]),
     /// The directory it was started in stays in use \[number, error].
     NoRoot(Errno),

@@ -7,6 +7,7 @@
 mod activation;
 mod begin;
 mod catatonit;
+mod child;
 mod dialect;
 mod dumb_init;
 mod event;

@@ -44,7 +44,7 @@ pub static DIALECT: Dialect = Dialect {
         },
         refused: |error| match error.0 {
             EACCES => 126,
-            ENOENT | ENOTDIR => 127,
+            ENOENT => 127,
             _ => 1,
         },
         verbosity: 1,

@@ -107,8 +107,11 @@ fn reap(settings: &Settings, duty: &Duty) -> Option<i32> {
         }
     }
     let code = ended?;
-    if settings.ends_group {
+    if settings.ends_group && settings.to_group {
         forward(settings, duty, SIGTERM);
+    } else if settings.ends_group {
+        // Nothing is left that is looked after, and the number may be another's already.
+        tell(settings, Event::Late(SIGTERM));
     }
     let forgiven = settings.forgiven.has(code as u8);
     Some(if forgiven { 0 } else { code })

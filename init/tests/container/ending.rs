@@ -49,7 +49,10 @@ fn a_program_that_is_not_there_is_told_from_one_that_is_no_program() {
             ("", missing, "No such file or directory"),
             (file, refused, "Permission denied"),
         ] {
-            let outcome = run(command(Place::Beside, name).args(["--", program]));
+            let mut command = command(Place::Beside, name);
+            // A directory of PATH that may not be looked into is a refusal, too.
+            command.env("PATH", "/usr/bin:/bin");
+            let outcome = run(command.args(["--", program]));
             assert_eq!(outcome.code, Some(code), "{name} {program} {outcome:?}");
             assert!(outcome.error.contains(why), "{name} {program} {outcome:?}");
             assert!(outcome.error.contains(program), "{outcome:?}");

@@ -109,6 +109,7 @@ impl Dialect {
         Ok(Command::new(words, start))
     }
 
+    #[inline(never)]
     fn print(&self, to: Descriptor, text: &'static str, called: &CStr, values: [&[u8]; 2]) {
         let called = called.to_bytes();
         let values: [Value<'_>; 5] = [

@@ -26,6 +26,7 @@ pub struct Message {
 
 impl Message {
     /// To a descriptor.
+    #[inline(never)]
     pub fn to(descriptor: Descriptor) -> Self {
         Message {
             descriptor,
@@ -94,6 +95,7 @@ impl Message {
         }
     }
 
+    #[inline(never)]
     fn write(&mut self) {
         // Nobody is there to be told of a failure.
         let _ = sys::write_all(

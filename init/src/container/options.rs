@@ -77,6 +77,7 @@ impl<'s> Words<'s> {
         }
     }
 
+    /// The option of a letter; `rest` is what follows it in its word.
     fn letter(&mut self, letter: u8, rest: &'s [u8]) -> Word<'s> {
         self.cluster = rest;
         match self.grammar.takes_value(letter) {
@@ -93,23 +94,25 @@ impl<'s> Words<'s> {
         }
     }
 
+    /// The option that a long name, or the beginning of just one, stands for.
     fn name(&mut self, text: &'s [u8]) -> Word<'s> {
         let mut halves = text.splitn(2, |&byte| byte == b'=');
         let given = halves.next().unwrap_or_default();
         let value = halves.next();
-        let mut begun = candidates(self.grammar, given);
-        let (name, letter) = match (begun.next(), begun.next()) {
-            (None, _) => return Word::Wrong(Mistake::UnknownName(text)),
-            (Some(found), None) => found,
-            (Some(first), Some(_)) => {
-                let exact = candidates(self.grammar, given).find(|(name, _)| *name == given);
-                match exact {
-                    Some(found) => found,
-                    // Two names of one option are no choice to make.
-                    None if candidates(self.grammar, given).all(|(_, l)| l == first.1) => first,
-                    None => return Word::Wrong(Mistake::Ambiguous(text)),
-                }
+        let mut found: Option<(&'static [u8], u8)> = None;
+        let mut several = false;
+        for candidate in candidates(self.grammar, given) {
+            several |= found.is_some_and(|(_, letter)| letter != candidate.1);
+            found = Some(candidate);
+            if candidate.0 == given {
+                several = false;
+                break;
             }
+        }
+        let (name, letter) = match found {
+            Some(_) if several => return Word::Wrong(Mistake::Ambiguous(text)),
+            Some(found) => found,
+            None => return Word::Wrong(Mistake::UnknownName(text)),
         };
         match (self.grammar.takes_value(letter) == Some(true), value) {
             (false, None) => Word::Option(letter, b""),

@@ -1,8 +1,13 @@
 //! Nothing is held that is the program's: a pipe's end must come when the program closes it.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
-use crate::harness::{NAMES, Place, program, start, wait_until};
+use crate::harness::{NAMES, Place, kill_tree, program, start, wait_until};
 
 fn open(process: i32) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(format!("/proc/{process}/fd"))
@@ -47,17 +52,24 @@ fn inherited_descriptors_are_closed_here_and_kept_there() {
 #[test]
 fn a_reader_of_messages_that_goes_away_is_no_matter_of_the_programs() {
     for (name, option) in [("tini", "-vvv"), ("dumb-init", "-v"), ("envd-init", "-v")] {
-        // The messages go to a pipe that nobody reads, the program's output elsewhere.
+        // The messages go to a pipe that nobody reads.
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let script =
-            r#"exec 2>/dev/null; trap 'exit 6' PIPE; kill -WINCH $PPID; sleep 0.1; exit 3"#;
-        let status = Command::new(program(name))
-            .args([option, "--", "sh", "-c", script])
-            .stdout(writer.try_clone().expect("a descriptor"))
-            .stderr(writer)
-            .status()
-            .expect("it starts");
-        assert_eq!(status.code(), Some(3), "{name}");
+        let other = writer.try_clone().expect("a descriptor");
+        let script = "exec 2>/dev/null; trap 'exit 6' PIPE; kill -WINCH $PPID; sleep 0.1; exit 3";
+        let mut command = Command::new(program(name));
+        command.args([option, "--", "sh", "-c", script]);
+        let child = command.stdout(writer).stderr(other).spawn();
+        let mut child = child.expect("it starts");
+        let mut status = None;
+        let end = Instant::now() + Duration::from_secs(30);
+        while status.is_none() && Instant::now() < end {
+            status = child.try_wait().expect("our own child");
+            thread::sleep(Duration::from_millis(5));
+        }
+        if status.is_none() {
+            kill_tree(child.id() as i32);
+        }
+        assert_eq!(status.and_then(|status| status.code()), Some(3), "{name}");
     }
 }

@@ -128,11 +128,34 @@ pub struct Outcome {
 
 /// Runs a command to its end, without input.
 pub fn run(command: &mut Command) -> Outcome {
-    let outcome = command.stdin(Stdio::null()).output().expect("it starts");
+    let piped = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = piped.stderr(Stdio::piped()).spawn().expect("it starts");
+    let process = child.id() as i32;
+    let (sender, outcome) = channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(outcome) = outcome.recv_timeout(PATIENCE) else {
+        kill_tree(process);
+        panic!("no end of {command:?}");
+    };
+    let outcome = outcome.expect("its output");
     Outcome {
         code: outcome.status.code(),
         output: String::from_utf8(outcome.stdout).expect("text"),
         error: String::from_utf8(outcome.stderr).expect("text"),
+    }
+}
+
+/// Kills a process that was not waited for yet, and all its descendants.
+pub fn kill_tree(process: i32) {
+    // All are looked up first: what is left of a tree falls to others.
+    let mut all = vec![process];
+    let mut at = 0;
+    while let Some(&process) = all.get(at) {
+        all.extend(children(process));
+        at += 1;
+    }
+    for process in all {
+        let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
     }
 }
 
@@ -258,21 +281,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // From the top: what is left of a tree falls to others, and is known by then.
-        let mut all = vec![self.child.id() as i32];
-        let mut at = 0;
-        while let Some(&process) = all.get(at) {
-            all.extend(children(process));
-            at += 1;
+        if matches!(self.child.try_wait(), Ok(None)) {
+            kill_tree(self.child.id() as i32);
+            let _ = self.child.wait();
         }
-        // Once waited for, the first may be somebody else.
-        if matches!(self.child.try_wait(), Ok(Some(_))) {
-            return;
-        }
-        for process in all {
-            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
-        }
-        let _ = self.child.wait();
     }
 }
 

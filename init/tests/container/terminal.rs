@@ -13,13 +13,13 @@ use std::{
 use nix::{
     pty::openpty,
     sys::{
-        signal::Signal::{self, SIGHUP, SIGKILL, SIGQUIT, SIGUSR1},
+        signal::Signal::{self, SIGHUP, SIGQUIT, SIGUSR1},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::Pid,
 };
 
-use crate::harness::{NAMES, children, parse_stat, program, send};
+use crate::harness::{NAMES, kill_tree, parse_stat, program, send, wait_until};
 
 /// A session with a terminal, whose leader is the command.
 struct Session {
@@ -80,7 +80,13 @@ impl Session {
     /// Waits for the leader, which must not have been stopped.
     fn code(self) -> i32 {
         let leader = Pid::from_raw(self.leader());
-        match waitpid(leader, Some(WaitPidFlag::WUNTRACED)).expect("our own child") {
+        let flags = WaitPidFlag::WUNTRACED | WaitPidFlag::WNOHANG;
+        let mut status = WaitStatus::StillAlive;
+        wait_until("the end", || {
+            status = waitpid(leader, Some(flags)).expect("our own child");
+            status != WaitStatus::StillAlive
+        });
+        match status {
             WaitStatus::Exited(_, code) => code,
             other => panic!("{other:?}"),
         }
@@ -89,19 +95,10 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let mut all = vec![self.leader()];
-        let mut at = 0;
-        while let Some(&process) = all.get(at) {
-            all.extend(children(process));
-            at += 1;
+        if matches!(self.leader.try_wait(), Ok(None)) {
+            kill_tree(self.leader());
+            let _ = self.leader.wait();
         }
-        if !matches!(self.leader.try_wait(), Ok(None)) {
-            return;
-        }
-        for process in all {
-            let _ = nix::sys::signal::kill(Pid::from_raw(process), SIGKILL);
-        }
-        let _ = self.leader.wait();
     }
 }
 

@@ -70,6 +70,7 @@ fn a_reader_of_messages_that_goes_away_is_no_matter_of_the_programs() {
         if status.is_none() {
             kill_tree(child.id() as i32);
         }
+        let _ = child.wait();
         assert_eq!(status.and_then(|status| status.code()), Some(3), "{name}");
     }
 }

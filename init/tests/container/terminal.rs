@@ -69,6 +69,12 @@ impl Session {
         }
     }
 
+    /// The lines before the next one that contains this.
+    fn until(&self, wanted: &str) -> Vec<String> {
+        let lines = std::iter::repeat_with(|| self.line(""));
+        lines.take_while(|line| !line.contains(wanted)).collect()
+    }
+
     fn leader(&self) -> i32 {
         self.leader.id() as i32
     }
@@ -167,6 +173,28 @@ fn a_key_is_one_signal() {
         session.signal(SIGQUIT);
         assert_eq!(session.code(), 9, "{name} {options:?}");
     }
+}
+
+/// In one process group with the program, a key's signal has reached both.
+#[test]
+fn a_key_is_not_sent_on_to_who_has_it() {
+    let binary = program("dumb-init");
+    let options = ["-v", "-c", "--", "sh", "-c", PRINTS];
+    let mut arguments = vec![binary.to_str().unwrap()];
+    arguments.extend(options);
+    let mut session = session(&arguments);
+    session.line("ready");
+    session.keyboard.write_all(b"\x03").unwrap();
+    session.until("Received signal 2.");
+    session.signal(SIGUSR1);
+    // Whatever came of the key was told before.
+    let before = session.until("Received signal 10.");
+    let sent = before
+        .iter()
+        .find(|line| line.contains("Forwarded signal 2 "));
+    assert_eq!(sent, None);
+    session.signal(SIGQUIT);
+    assert_eq!(session.code(), 9);
 }
 
 /// Giving the terminal up raises SIGHUP and SIGCONT; those are not meant for the program, and later ones are.

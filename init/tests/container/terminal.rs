@@ -229,11 +229,12 @@ fn messages_do_not_stop_us_where_the_terminal_stops_the_background() {
         ("envd-init", "-v"),
         ("envd-init", "-vS"),
     ] {
+        // Under a shell that watches its jobs: what has nobody to continue it is not stopped.
         let script = format!(
-            "stty tostop; exec {} {option} -- sh -c 'exit 9'",
+            "stty tostop; {} {option} -- sh -c 'exit 9'; exit $?",
             program(name).display()
         );
-        let session = session(&["sh", "-c", &script]);
+        let session = session(&["sh", "-m", "-c", &script]);
         assert_eq!(session.code(), 9, "{name} {option}");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use envd_tests::sandbox::workspace;
 
 /// Each room and the rooms it may name in its manifest.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     (
         "envd",
         &[
@@ -18,6 +18,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "envd-shims",
             "envd-store",
             "envd-init",
+            "envd-supervision",
         ],
     ),
     ("agents", &["envd-shims", "envd-store", "envd-init"]),
@@ -25,6 +26,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("shims", &["envd-init"]),
     ("store", &[]),
     ("init", &[]),
+    ("init/supervision", &[]),
     (
         "tests",
         &[
@@ -34,6 +36,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "envd-shims",
             "envd-store",
             "envd-init",
+            "envd-supervision",
         ],
     ),
     ("tests/xtask", &[]),
@@ -157,7 +160,7 @@ fn every_room_is_under_the_lints() {
             "{room}/Cargo.toml does not inherit the workspace's lints"
         );
     }
-    for room in ["envd", "agents", "oci", "store", "tests"] {
+    for room in ["envd", "agents", "oci", "store", "init/supervision", "tests"] {
         let root = workspace().join(room).join("src/lib.rs");
         let text = std::fs::read_to_string(&root).expect("a crate root");
         assert!(

@@ -160,7 +160,14 @@ fn every_room_is_under_the_lints() {
             "{room}/Cargo.toml does not inherit the workspace's lints"
         );
     }
-    for room in ["envd", "agents", "oci", "store", "init/supervision", "tests"] {
+    for room in [
+        "envd",
+        "agents",
+        "oci",
+        "store",
+        "init/supervision",
+        "tests",
+    ] {
         let root = workspace().join(room).join("src/lib.rs");
         let text = std::fs::read_to_string(&root).expect("a crate root");
         assert!(

@@ -15,7 +15,7 @@ pub mod task;
 pub mod template;
 mod write;
 
-pub(crate) use reader::{Fault, Reader, TableReader};
+pub(crate) use reader::{Fault, Reader, TableReader, nearest};
 
 pub use command::CommandLine;
 pub use manifest::{AcceptExpired, EnvironmentSection, Home, Manifest, NAME, package_name};

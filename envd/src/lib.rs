@@ -16,4 +16,6 @@ pub mod project;
 pub mod provider;
 pub mod realise;
 pub mod resolve;
+pub mod services;
 pub mod settings;
+pub mod tasks;

@@ -1,0 +1,107 @@
+//! From an allowed name to a connection: resolved here, every address checked, and connected to the very address that was
+//! checked. There is no second lookup that could answer differently.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{address::Reach, name::HostName, refusal::Refusal};
+
+/// The most addresses of a name that are tried.
+const MOST_ATTEMPTS: usize = 4;
+
+/// What [`Resolver::resolve`] returns.
+pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
+
+/// Finds a name's addresses. Asked only for names that are allowed.
+pub trait Resolver: Send + Sync {
+    /// The addresses of `name`, best first.
+    fn resolve<'a>(&'a self, name: &'a HostName) -> Resolving<'a>;
+}
+
+/// The machine's own resolver (`getaddrinfo(3)`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemResolver;
+
+impl Resolver for SystemResolver {
+    fn resolve<'a>(&'a self, name: &'a HostName) -> Resolving<'a> {
+        Box::pin(async move {
+            // The dot at the end keeps the machine's search domains away from the name.
+            let found = tokio::net::lookup_host((format!("{name}."), 0)).await?;
+            let mut addresses: Vec<IpAddr> = Vec::new();
+            for address in found.map(|address| address.ip()) {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+            Ok(addresses)
+        })
+    }
+}
+
+/// Connects to `name`. `limit` is for resolving and all attempts together.
+pub(super) async fn connect(
+    resolver: &dyn Resolver,
+    reach: Reach,
+    name: &HostName,
+    port: u16,
+    limit: Duration,
+) -> Result<(TcpStream, IpAddr), Refusal> {
+    let unreachable = |problem| Refusal::Unreachable {
+        name: name.clone(),
+        port,
+        problem,
+    };
+    let attempt = async {
+        let addresses = addresses(resolver, reach, name).await?;
+        let share = limit / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+        let mut last = io::ErrorKind::AddrNotAvailable;
+        for address in addresses {
+            let target = SocketAddr::new(address, reach.port(port));
+            match timeout(share, TcpStream::connect(target)).await {
+                Ok(Ok(stream)) => return Ok((stream, address)),
+                Ok(Err(problem)) => last = problem.kind(),
+                Err(_) => last = io::ErrorKind::TimedOut,
+            }
+        }
+        Err(unreachable(last))
+    };
+    match timeout(limit, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(unreachable(io::ErrorKind::TimedOut)),
+    }
+}
+
+/// The addresses to try. One that is not public spoils all: a name that points half inside is not to be trusted.
+async fn addresses(
+    resolver: &dyn Resolver,
+    reach: Reach,
+    name: &HostName,
+) -> Result<Vec<IpAddr>, Refusal> {
+    let unresolved = |problem: String| Refusal::Unresolved {
+        name: name.clone(),
+        problem,
+    };
+    let found = resolver
+        .resolve(name)
+        .await
+        .map_err(|problem| unresolved(problem.to_string()))?;
+    let mut checked = Vec::with_capacity(found.len());
+    for address in found {
+        checked.push(reach.check(address).map_err(|problem| Refusal::NotGlobal {
+            name: name.clone(),
+            address,
+            problem,
+        })?);
+    }
+    if checked.is_empty() {
+        return Err(unresolved("it has no address".to_owned()));
+    }
+    checked.truncate(MOST_ATTEMPTS);
+    Ok(checked)
+}

@@ -40,6 +40,9 @@ pub enum NotGlobal {
     /// An address at which a cloud answers its own machines.
     #[error("an address of the cloud's own services")]
     CloudService,
+    /// A public address that this machine itself has.
+    #[error("an address of this very machine")]
+    Own,
     /// To many.
     #[error("a multicast address")]
     Multicast,
@@ -66,6 +69,15 @@ impl Reach {
             IpAddr::V6(address) => check_v6(address)?,
         }
         Ok(address)
+    }
+
+    /// Whether a connection that was made goes to this machine itself: only then do both ends have the same address. What
+    /// listens on all of a machine's addresses is often meant for the machine alone.
+    pub(super) fn check_ends(self, local: IpAddr, remote: IpAddr) -> Result<(), NotGlobal> {
+        if local == remote && self == Self::Global {
+            return Err(NotGlobal::Own);
+        }
+        Ok(())
     }
 
     /// The port to connect to where `port` was asked for.

@@ -64,7 +64,19 @@ pub(super) async fn connect(
         for address in addresses {
             let target = SocketAddr::new(address, reach.port(port));
             match timeout(share, TcpStream::connect(target)).await {
-                Ok(Ok(stream)) => return Ok((stream, address)),
+                Ok(Ok(stream)) => {
+                    let local = stream
+                        .local_addr()
+                        .map_err(|error| unreachable(error.kind()))?;
+                    reach.check_ends(local.ip(), address).map_err(|problem| {
+                        Refusal::NotGlobal {
+                            name: name.clone(),
+                            address,
+                            problem,
+                        }
+                    })?;
+                    return Ok((stream, address));
+                }
                 Ok(Err(problem)) => last = problem.kind(),
                 Err(_) => last = io::ErrorKind::TimedOut,
             }

@@ -291,6 +291,14 @@ fn only_public_addresses_are_connected_to() {
     }
 }
 
+/// What a developer runs on 0.0.0.0 of a machine with a public address is not for the agent.
+#[test]
+fn a_machine_is_not_its_own_way_out() {
+    let [mine, other]: [IpAddr; 2] = ["8.8.4.4", "8.8.8.8"].map(|text| text.parse().unwrap());
+    assert_eq!(Reach::Global.check_ends(mine, mine), Err(NotGlobal::Own));
+    assert_eq!(Reach::Global.check_ends(mine, other), Ok(()));
+}
+
 /// A user's proxy would reach into the user's machine if anything that reads configuration could name the reach for tests.
 #[test]
 fn only_tests_can_widen_the_reach() {

@@ -1,6 +1,7 @@
 //! A proxy with servers of its own: names that resolve to this machine's loopback, and a record of every decision.
 
 mod adversary;
+mod clients;
 mod lists;
 mod parsers;
 mod passing;

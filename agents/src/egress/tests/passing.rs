@@ -250,24 +250,68 @@ async fn no_record_and_no_message_shows_a_secret() {
 
 #[tokio::test]
 async fn who_does_not_finish_asking_is_let_go() {
-    let mut plan = Plan::new(&["allowed.example.org", "allowed.example.org:8443"]);
-    plan.limits.opening = Duration::from_millis(100);
-    let mut world = plan.start().await;
     let tunnel = connect_request("allowed.example.org:443");
     let other = connect_request("allowed.example.org:8443");
     let hello = hello_for("allowed.example.org");
-    for (bytes, reason) in [
+    let cases = [
         (Vec::new(), "slow"),
         (b"GET http://allowed".to_vec(), "slow"),
         (vec![5], "slow"),
         (tunnel.clone(), "silent"),
         (other, "silent"),
         ([&tunnel, &hello[..20]].concat(), "slow"),
-    ] {
-        world.say_and_wait(&bytes).await;
-        assert_eq!(world.refusal().await.reason(), reason);
+    ];
+    let mut all = JoinSet::new();
+    for (bytes, reason) in cases {
+        all.spawn(async move {
+            let mut plan = Plan::new(&["allowed.example.org", "allowed.example.org:8443"]);
+            plan.limits.opening = Duration::from_secs(1);
+            let mut world = plan.start().await;
+            world.say_and_wait(&bytes).await;
+            assert_eq!(world.refusal().await.reason(), reason);
+            assert_eq!(world.arrived(), Vec::<Vec<u8>>::new());
+        });
     }
-    assert_eq!(world.arrived(), Vec::<Vec<u8>>::new());
+    all.join_all().await;
+}
+
+/// A connection is made for a tunnel before anything is said in it, which by itself may tell the server something.
+#[tokio::test]
+async fn a_tunnel_that_was_never_used_is_on_record() {
+    let mut world = Plan::new(&["allowed.example.org"]).start().await;
+    let answer = world.say(&connect_request("allowed.example.org:443")).await;
+    assert_eq!(answer, ESTABLISHED);
+    assert!(matches!(world.event().await, Event::Allowed { .. }));
+    let closed = world.event().await;
+    assert!(matches!(
+        closed,
+        Event::Closed {
+            sent: 0,
+            received: 0,
+            ending: Ending::Broken,
+            ..
+        }
+    ));
+    // The same when the environment ends meanwhile.
+    let mut client = world.connect().await;
+    client
+        .write_all(&connect_request("allowed.example.org:443"))
+        .await
+        .unwrap();
+    let mut answer = vec![0; ESTABLISHED.len()];
+    client.read_exact(&mut answer).await.unwrap();
+    let rest = world.end().await;
+    let recorded = matches!(
+        &rest[..],
+        [
+            Event::Allowed { .. },
+            Event::Closed {
+                ending: Ending::Cancelled,
+                ..
+            }
+        ]
+    );
+    assert!(recorded, "{rest:?}");
 }
 
 #[tokio::test]

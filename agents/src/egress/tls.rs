@@ -92,9 +92,6 @@ impl HelloReader {
                 continue;
             };
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
-            if length > self.longest {
-                return Err(HelloError::Long(self.longest));
-            }
             match self.message.len().cmp(&(4 + length)) {
                 std::cmp::Ordering::Less => {}
                 std::cmp::Ordering::Equal => return parse(&self.message[4..]).map(Some),

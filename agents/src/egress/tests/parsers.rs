@@ -69,6 +69,20 @@ fn almost_hello() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// What a client makes us keep has a bound, however it is cut up.
+#[test]
+fn a_hello_is_read_up_to_its_bound() {
+    let message = hello_message(&[server_names(&["a.example.org"])]);
+    for size in [1, 7, 1000] {
+        let stream = records(&message, size);
+        let exactly = HelloReader::new(stream.len()).read(&stream);
+        assert!(matches!(exactly, Ok(Some(_))), "{exactly:?}");
+        let longest = stream.len() - 1;
+        let beyond = HelloReader::new(longest).read(&stream);
+        assert_eq!(beyond, Err(HelloError::Long(longest)));
+    }
+}
+
 proptest! {
     #[test]
     fn names(text in "\\PC*", bytes in vec(any::<u8>(), 0..80)) {

@@ -162,7 +162,10 @@ async fn with_tcp_anything_passes() {
         .write_all(&connect_request("allowed.example.org:8443"))
         .await
         .unwrap();
-    let (mut server, _) = listener.accept().await.unwrap();
+    let accepted = timeout(PATIENCE, listener.accept())
+        .await
+        .expect("a connection");
+    let (mut server, _) = accepted.unwrap();
     server.write_all(b"SSH-2.0-server\r\n").await.unwrap();
     let mut banner = vec![0; ESTABLISHED.len() + 16];
     client.read_exact(&mut banner).await.unwrap();

@@ -39,6 +39,7 @@ async fn requests_that_two_readers_read_differently() {
         ("an encoding in HTTP/1.0", b"POST http://allowed.example.org/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(), "bad-request"),
         ("a folded field", with("X: a\r\n Host: other.example.org\r\n"), "bad-request"),
         ("a folded first field", get(" Host: other.example.org\r\n\r\n"), "bad-request"),
+        ("a line feed that some take for an end", with("X: a\nY: b\r\n"), "bad-request"),
         ("a bare line feed", with("X: a\nHost: other.example.org\r\n"), "bad-request"),
         ("a bare carriage return", with("X: a\rHost: other.example.org\r\n"), "bad-request"),
         ("a head that ends early for some", get("\n\r\nHost: other.example.org\r\n\r\n"), "bad-request"),
@@ -118,6 +119,22 @@ async fn a_second_request_goes_nowhere() {
         assert!(answer.contains("POST /a HTTP/1.1\r\n"), "{answer}");
         assert!(!answer.contains("other.example.org"), "{answer}");
     }
+}
+
+/// Nor by what comes once the first request is under way.
+#[tokio::test]
+async fn a_later_request_goes_nowhere_either() {
+    let mut world = Plan::new(&RULES).start().await;
+    let mut client = world.connect().await;
+    let first = "POST http://allowed.example.org/a HTTP/1.1\r\nHost: allowed.example.org\r\nContent-Length: 5\r\n\r\nhello";
+    client.write_all(first.as_bytes()).await.unwrap();
+    assert!(matches!(world.event().await, Event::Allowed { .. }));
+    client
+        .write_all(b"GET /b HTTP/1.1\r\nHost: other.example.org\r\n\r\n")
+        .await
+        .unwrap();
+    client.shutdown().await.unwrap();
+    assert!(text(&read_to_end(&mut client).await).ends_with("hello"));
 }
 
 /// A body whose end two readers see in two places ends the connection.

@@ -132,7 +132,15 @@ async fn tls_that_asks_for_another_host() {
             "bad-hello",
         ),
         (
-            "a megabyte before the name",
+            "much framing for little",
+            records(
+                &hello_message(&[(21, vec![0; 8000]), server_names(&[name])]),
+                1,
+            ),
+            "bad-hello",
+        ),
+        (
+            "more than anybody sends",
             records(
                 &hello_message(&[(21, vec![0; 60_000]), server_names(&[name])]),
                 1 << 14,

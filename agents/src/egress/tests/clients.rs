@@ -6,21 +6,26 @@ use tokio::process::Command;
 
 use super::*;
 
-/// Whether this program is on the machine; where it must be and is not, the test fails.
-fn present(program: &str) -> bool {
+/// Whether this program is on the machine.
+pub fn present(program: &str) -> bool {
     let directories = std::env::var("PATH").unwrap_or_default();
     let found = directories
         .split(':')
         .any(|directory| Path::new(directory).join(program).exists());
+    met(program, found)
+}
+
+/// Whether what a test needs is `available`. If not, says why it does not run, or fails where it must.
+pub fn met(what: &str, available: bool) -> bool {
     let must = std::env::var_os("ENVD_TESTS_MUST_RUN").is_some_and(|value| value == "1");
     assert!(
-        found || !must,
-        "this test must run (ENVD_TESTS_MUST_RUN=1) and needs {program}"
+        available || !must,
+        "this test must run (ENVD_TESTS_MUST_RUN=1) and needs {what}"
     );
-    if !found {
-        eprintln!("skipped: needs {program}");
+    if !available {
+        eprintln!("skipped: needs {what}");
     }
-    found
+    available
 }
 
 /// Runs a program as inside an environment with this proxy, at home in `home`.

@@ -3,6 +3,7 @@
 mod adversary;
 mod clients;
 mod lists;
+mod namespace;
 mod parsers;
 mod passing;
 mod smuggling;
@@ -63,7 +64,8 @@ impl Resolver for Table {
     }
 }
 
-/// A server that reads to the end and sends back, after the head of an HTTP response, what it got.
+/// A server that reads to the end, of a GET to the empty line, and sends back, after the head of an HTTP response, what it
+/// got.
 struct Origin {
     received: Arc<Mutex<Vec<Vec<u8>>>>,
     task: JoinHandle<()>,
@@ -87,8 +89,7 @@ impl Origin {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let record = record.clone();
                 tokio::spawn(async move {
-                    let mut bytes = Vec::new();
-                    if stream.read_to_end(&mut bytes).await.is_ok() {
+                    if let Ok(bytes) = request(&mut stream).await {
                         record.lock().unwrap().push(bytes.clone());
                         // A client that is gone misses nothing.
                         let answer = [ECHO, &bytes].concat();
@@ -99,6 +100,16 @@ impl Origin {
         });
         Self { received, task }
     }
+}
+
+async fn request(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while stream.read_buf(&mut bytes).await? > 0 {
+        if bytes.starts_with(b"GET") && bytes.ends_with(b"\r\n\r\n") {
+            break;
+        }
+    }
+    Ok(bytes)
 }
 
 impl Drop for Origin {
@@ -143,6 +154,11 @@ impl Plan {
     }
 
     async fn start(self) -> World {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        self.start_on(listener).await
+    }
+
+    async fn start_on(self, listener: TcpListener) -> World {
         let address = own_address();
         let mut answers: BTreeMap<String, Vec<Vec<IpAddr>>> = self
             .names
@@ -167,7 +183,6 @@ impl Plan {
         }
         let (sender, events) = unbounded_channel();
         let reporter = move |event: Event| drop(sender.send(event));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let proxy = listener.local_addr().unwrap();
         let cancellation = CancellationToken::new();
         let policy = Allowlist::parse(self.rules).unwrap();

@@ -99,7 +99,10 @@ impl Meter {
     pub(super) async fn idle(&self, limit: Duration) {
         loop {
             let last = Duration::from_millis(self.last.load(Relaxed));
-            let end = self.accepted + last + limit;
+            // A limit beyond the clock's end is none.
+            let Some(end) = self.accepted.checked_add(last.saturating_add(limit)) else {
+                return std::future::pending().await;
+            };
             if Instant::now() >= end {
                 return;
             }

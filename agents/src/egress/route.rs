@@ -8,12 +8,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{address::Reach, name::HostName, refusal::Refusal};
 
 /// The most addresses of a name that are tried.
 const MOST_ATTEMPTS: usize = 4;
+/// How long an attempt has before the next begins beside it, so that an address family without a way out delays nobody
+/// (RFC 8305, section 5).
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// What [`Resolver::resolve`] returns.
 pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
@@ -58,35 +65,40 @@ pub(super) async fn connect(
         problem,
     };
     let attempt = async {
-        let addresses = addresses(resolver, reach, name).await?;
-        let share = limit / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+        let mut waiting = addresses(resolver, reach, name).await?.into_iter();
+        let mut attempts = JoinSet::new();
         let mut last = io::ErrorKind::AddrNotAvailable;
-        for address in addresses {
-            let target = SocketAddr::new(address, reach.port(port));
-            match timeout(share, TcpStream::connect(target)).await {
-                Ok(Ok(stream)) => {
-                    let local = stream
-                        .local_addr()
-                        .map_err(|error| unreachable(error.kind()))?;
-                    reach.check_ends(local.ip(), address).map_err(|problem| {
-                        Refusal::NotGlobal {
-                            name: name.clone(),
-                            address,
-                            problem,
-                        }
-                    })?;
-                    return Ok((stream, address));
-                }
-                Ok(Err(problem)) => last = problem.kind(),
-                Err(_) => last = io::ErrorKind::TimedOut,
+        loop {
+            if let Some(address) = waiting.next() {
+                let target = SocketAddr::new(address, reach.port(port));
+                attempts.spawn(async move { (address, TcpStream::connect(target).await) });
+            } else if attempts.is_empty() {
+                return Err(unreachable(last));
+            }
+            tokio::select! {
+                Some(Ok((address, result))) = attempts.join_next() => match result {
+                    Ok(stream) => return Ok((stream, address)),
+                    Err(problem) => last = problem.kind(),
+                },
+                () = sleep(STAGGER), if waiting.len() > 0 => {}
             }
         }
-        Err(unreachable(last))
     };
-    match timeout(limit, attempt).await {
-        Ok(result) => result,
-        Err(_) => Err(unreachable(io::ErrorKind::TimedOut)),
-    }
+    let (stream, address) = match timeout(limit, attempt).await {
+        Ok(connected) => connected?,
+        Err(_) => return Err(unreachable(io::ErrorKind::TimedOut)),
+    };
+    let local = stream
+        .local_addr()
+        .map_err(|error| unreachable(error.kind()))?;
+    reach
+        .check_ends(local.ip(), address)
+        .map_err(|problem| Refusal::NotGlobal {
+            name: name.clone(),
+            address,
+            problem,
+        })?;
+    Ok((stream, address))
 }
 
 /// The addresses to try. One that is not public spoils all: a name that points half inside is not to be trusted.

@@ -22,8 +22,12 @@ fn a_rule_is_written_as_it_is_read() {
     for (written, meant) in cases {
         let rule: Rule = written.parse().unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(rule.to_string(), meant, "{written}");
-        assert_eq!(meant.parse(), Ok(rule), "{written}");
+        assert_eq!(meant.parse(), Ok(rule.clone()), "{written}");
+        let json = serde_json::to_string(&rule).unwrap();
+        assert_eq!(serde_json::from_str::<Rule>(&json).unwrap(), rule);
     }
+    let error = serde_json::from_str::<Allowlist>(r#"["pypi.org", "*.com"]"#).unwrap_err();
+    assert!(error.to_string().contains("wildcard"), "{error}");
 }
 
 #[test]

@@ -191,6 +191,34 @@ async fn with_tcp_anything_passes() {
     ));
 }
 
+/// A name with an address that does not answer is reached by the next.
+#[tokio::test]
+async fn every_address_is_tried() {
+    let mut plan = Plan::new(&["*.example.org"]);
+    plan.ports = Vec::new();
+    let here = own_address();
+    let _server = Origin::start(here, 80).await;
+    let dead: [IpAddr; 2] = [own_address().into(), own_address().into()];
+    let several = vec![dead[0], dead[1], here.into()];
+    plan.names.push(("several.example.org", vec![several]));
+    plan.names.push(("dead.example.org", vec![dead.to_vec()]));
+    plan.names.push(("none.example.org", vec![Vec::new()]));
+    let mut world = plan.start().await;
+    let request = |name: &str| format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n\r\n");
+    let answer = world.say(request("several.example.org").as_bytes()).await;
+    assert!(answer.starts_with(ECHO), "{}", text(&answer));
+    assert!(matches!(world.event().await, Event::Allowed { address, .. } if address == here));
+    assert!(matches!(world.event().await, Event::Closed { .. }));
+    let answer = text(&world.say(request("dead.example.org").as_bytes()).await);
+    assert!(
+        answer.starts_with("HTTP/1.1 502 ") && answer.contains("connection refused"),
+        "{answer}"
+    );
+    assert_eq!(world.refusal().await.reason(), "unreachable");
+    world.say(request("none.example.org").as_bytes()).await;
+    assert_eq!(world.refusal().await.reason(), "unresolved");
+}
+
 #[tokio::test]
 async fn a_denial_is_something_to_act_on() {
     let mut world = Plan::new(&["allowed.example.org"]).start().await;

@@ -4,6 +4,7 @@
 //! here, as values that print and compare.
 #![forbid(unsafe_code)]
 
+pub mod changes;
 pub mod policy;
 
 pub use policy::Policy;

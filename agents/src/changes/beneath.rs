@@ -107,17 +107,6 @@ impl Directory {
         }
         Ok(())
     }
-
-    /// Whether nothing is in it.
-    pub(super) fn is_empty(&self) -> Result<bool, Errno> {
-        let mut empty = true;
-        self.names(|_| {
-            empty = false;
-            Err(Errno::EXIST)
-        })
-        .or_else(|error| if empty { Err(error) } else { Ok(()) })?;
-        Ok(empty)
-    }
 }
 
 impl Found {

@@ -54,7 +54,7 @@ pub struct Change {
     pub new: Option<State>,
     /// Which of the upper directories has it, the topmost being 0.
     pub(super) layer: Option<usize>,
-    /// Whether the session's file began as a copy of a file of the project: the kernel says so, and nobody inside can.
+    /// Whether what the session has began as a copy of something in the project: the kernel says so, and nobody inside can.
     pub(super) copied_up: bool,
 }
 

@@ -4,22 +4,31 @@
 //! directory ([`Layers`]) gives [`Changes`], a value. Whoever wrote there is hostile: nothing is opened before its type is
 //! known, no link is followed, no mark of overlayfs other than those of our own mounts is obeyed, and no name or line
 //! reaches a terminal as it is.
-// Putting changes back uses the rest.
-#![allow(dead_code)]
-
+mod apply;
+mod base;
 mod beneath;
 mod change;
 mod content;
 mod error;
 pub mod escape;
+mod git;
 mod hunks;
 mod layers;
 mod marks;
+mod merge;
+pub mod protected;
+mod remove;
 mod report;
 mod scan;
+mod snapshot;
 
+pub use apply::{Applied, ApplyError, Chosen, Conflict, ConflictKind, Guard, OfRefused, Refusal};
+pub use base::{Base, BaseContent, BaseState, NoBaseContent};
 pub use change::{Change, ChangeKind, Changes, Kind, Moment, Reason, Skipped, Stamp, State};
 pub use error::ChangesError;
+pub use git::GitBase;
 pub use hunks::Hunk;
 pub use layers::{Layers, Limits, Scope};
+pub use remove::remove_tree;
 pub use report::{FileReport, Rendering, Report, SideReport, SkippedReport};
+pub use snapshot::{Names, SnapshotError, freeze};

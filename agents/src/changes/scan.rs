@@ -42,6 +42,8 @@ struct Resolved {
     uppers: Vec<usize>,
     /// Whether what the project has would still show.
     shows: bool,
+    /// Whether only one upper layer has it, so that a copy in it must be one of what the project has.
+    alone: bool,
 }
 
 pub(super) fn scan(layers: &Layers, scope: &Scope) -> Result<Changes, ChangesError> {
@@ -263,7 +265,7 @@ impl Scan<'_> {
         let only = &self.scope.only;
         if only.is_empty() || only.iter().any(|one| path.starts_with(one)) {
             // Where this fails nothing below is told either: half of a change of types would lose what was there.
-            let change = self.compare(path, old, resolved.new)?;
+            let change = self.compare(path, old, resolved.new, resolved.alone)?;
             self.changes.entries.extend(change);
         }
         match below {
@@ -282,6 +284,7 @@ impl Scan<'_> {
         path: TreePath,
         old: Option<Found>,
         new: Option<(usize, Found)>,
+        alone: bool,
     ) -> Result<Option<Change>, Failed> {
         let (layer, new) = match new {
             Some((layer, new)) => (Some(layer), Some(new)),
@@ -298,6 +301,8 @@ impl Scan<'_> {
                     (same, copied_up) = (read.same, read.copied_up);
                     (state.size, state.binary, state.digest) =
                         (read.new.size, read.new.binary, Some(read.new.digest));
+                } else if found.kind() == FileType::Directory && old.is_none() {
+                    copied_up = found.attribute(c"user.overlay.origin")?.is_some();
                 }
                 Some(state)
             }
@@ -342,7 +347,7 @@ impl Scan<'_> {
             old: old_state,
             new: new_state,
             layer,
-            copied_up,
+            copied_up: copied_up && alone,
         }))
     }
 
@@ -424,23 +429,30 @@ fn resolve<'b>(
         new: None,
         uppers: Vec::new(),
         shows,
+        alone: true,
     };
+    // Whether a layer has been met that hides the ones below.
+    let mut decided = false;
     for upper in having {
         let Some(found) = upper.directory.look(name.to_bytes())? else {
             continue;
         };
-        if is_whiteout(&found, upper.marks)? {
+        let whiteout = is_whiteout(&found, upper.marks)?;
+        if decided {
+            resolved.alone &= whiteout;
+            break;
+        }
+        if whiteout {
             resolved.shows = false;
             break;
         }
-        if found.kind() != FileType::Directory {
-            if resolved.new.is_none() {
-                resolved.new = Some((upper.layer, found));
-            }
+        if found.kind() == FileType::Directory {
+            resolved.uppers.push(upper.layer);
+            resolved.alone = resolved.new.is_none();
+        } else {
+            decided = true;
             resolved.shows = false;
-            break;
         }
-        resolved.uppers.push(upper.layer);
         if resolved.new.is_none() {
             resolved.new = Some((upper.layer, found));
         }

@@ -1,7 +1,12 @@
 //! What a session changed and what of it comes back, with real overlays and with upper directories that no honest session
 //! leaves. Each test of the second sort says what an attacker would gain.
 
+mod applying;
+mod conflicts;
+mod protecting;
 mod reading;
+mod removing;
+mod round_trip;
 mod session;
 
 use std::{fs, os::unix::process::CommandExt, process::Command};

@@ -4,13 +4,17 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::fd::AsFd,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
 };
 
-use envd_agents::changes::{Changes, Layers, Scope};
+use envd_agents::changes::{
+    Applied, ApplyError, Base, Changes, Chosen, Guard, Layers, Moment, NoBaseContent, Refusal,
+    Scope,
+};
 use envd_shims::plan::{self, Ids, Mount, Namespaces, Plan, Privileges, Root, Seccomp, Upper};
 use envd_store::TreePath;
 use tempfile::TempDir;
@@ -169,6 +173,49 @@ impl Session {
         self.layers().changes(&Scope::default()).unwrap()
     }
 
+    /// A session's beginning, when the file system's clock has left the project's last change behind.
+    pub fn begin(&self) -> Base {
+        let newest = newest(&self.at("project"));
+        loop {
+            let base = Base::now();
+            if base.since > newest {
+                return base;
+            }
+        }
+    }
+
+    /// Applies all changes with this guard, as of a session that begins now.
+    pub fn apply(&self, guard: &Guard) -> Result<Applied, ApplyError> {
+        self.apply_chosen(&Chosen::All, guard)
+    }
+
+    pub fn apply_chosen(&self, chosen: &Chosen, guard: &Guard) -> Result<Applied, ApplyError> {
+        let base = self.begin();
+        self.layers()
+            .apply(&self.changes(), chosen, guard, &base, &NoBaseContent)
+    }
+
+    /// What is refused when all is applied, each in a line; nothing of the project may change by that.
+    pub fn refusals(&self, guard: &Guard) -> Vec<String> {
+        let before = tree(&self.at("project"));
+        let refused = refused(self.apply(guard));
+        assert_eq!(tree(&self.at("project")), before);
+        refused.iter().map(Refusal::to_string).collect()
+    }
+
+    /// Freezes the upper directory.
+    pub fn freeze(&mut self) {
+        let name = format!("frozen-{}", self.frozen.len());
+        let directory = fs::File::open(self.directory.path()).unwrap();
+        let names = envd_agents::changes::Names {
+            upper: c"upper",
+            work: c"work",
+        };
+        let frozen = std::ffi::CString::new(name.as_str()).unwrap();
+        envd_agents::changes::freeze(directory.as_fd(), names, &frozen).unwrap();
+        self.frozen.insert(0, name);
+    }
+
     /// Each change in a word: `+` added, `~` modified, `-` deleted, `m` mode, `t` type.
     pub fn summary(&self) -> Vec<String> {
         summary(&self.changes())
@@ -180,6 +227,55 @@ impl Drop for Session {
         // An overlay leaves a directory without any permission in its work directory.
         let work = self.at("work/work");
         let _ = fs::set_permissions(work, fs::Permissions::from_mode(0o700));
+    }
+}
+
+/// The time of the last change of anything in a directory.
+fn newest(directory: &Path) -> Moment {
+    let stat = fs::symlink_metadata(directory).unwrap();
+    let own = Moment(stat.ctime(), u32::try_from(stat.ctime_nsec()).unwrap());
+    if !stat.is_dir() {
+        return own;
+    }
+    let below = fs::read_dir(directory).unwrap();
+    below
+        .map(|entry| newest(&entry.unwrap().path()))
+        .fold(own, Moment::max)
+}
+
+/// Everything in a directory: type and mode, and content or target.
+pub fn tree(directory: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(at) = waiting.pop() {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            let stat = fs::symlink_metadata(&path).unwrap();
+            let content = if stat.is_symlink() {
+                fs::read_link(&path)
+                    .unwrap()
+                    .into_os_string()
+                    .into_encoded_bytes()
+            } else if stat.is_file() {
+                fs::read(&path).unwrap()
+            } else {
+                Vec::new()
+            };
+            if stat.is_dir() {
+                waiting.push(path.clone());
+            }
+            let name = path.strip_prefix(directory).unwrap().to_owned();
+            found.insert(name, (stat.mode(), content));
+        }
+    }
+    found
+}
+
+/// Why nothing was applied.
+pub fn refused(result: Result<Applied, ApplyError>) -> Vec<Refusal> {
+    match result {
+        Err(ApplyError::Refused(refused)) => refused,
+        other => panic!("{other:?}"),
     }
 }
 

@@ -7,6 +7,7 @@
 use std::{
     ffi::{CStr, CString},
     fs::File,
+    io,
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
@@ -17,6 +18,8 @@ use rustix::{
     fs::{CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, fstat, openat, openat2},
     io::Errno,
 };
+
+use super::content;
 
 /// How names below an opened directory are resolved.
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
@@ -121,6 +124,16 @@ impl Found {
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         openat(CWD, self.through_proc(), flags, Mode::empty()).map(File::from)
+    }
+
+    /// Bytes of a file.
+    pub(super) fn size(&self) -> u64 {
+        u64::try_from(self.stat.st_size).unwrap_or(0)
+    }
+
+    /// The content of a regular file of at most `limit` bytes. `None` where it has more.
+    pub(super) fn content(&self, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        content::read_whole(&mut self.read()?, self.size(), limit)
     }
 
     /// The target of a symbolic link.

@@ -2,6 +2,7 @@
 
 use envd_store::{Digest, TreePath};
 use rustix::fs::{FileType, Stat};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// All that differs between a project and what a session made of it.
@@ -59,7 +60,7 @@ pub struct Change {
 }
 
 /// In which way a path differs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
     /// The project has nothing there.
@@ -94,7 +95,7 @@ pub struct State {
 }
 
 /// The types of files.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Regular file.

@@ -89,11 +89,18 @@ pub(super) fn is_binary_file(file: &mut File) -> io::Result<bool> {
     Ok(is_binary(&beginning[..count]))
 }
 
-/// A whole file, unless it has more than `limit` bytes.
-pub(super) fn read_bounded(file: &mut File, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+/// A whole file that has `size` bytes. `None` where it has more by now, or more than `limit`.
+pub(super) fn read_whole(file: &mut File, size: u64, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let Some(room) = usize::try_from(size.min(limit))
+        .ok()
+        .and_then(|room| room.checked_add(1))
+    else {
+        return Ok(None);
+    };
+    let mut bytes = vec![0; room];
+    let count = read_full(file, &mut bytes)?;
+    bytes.truncate(count);
+    Ok((count < room).then_some(bytes))
 }
 
 /// Reads until the buffer is full or the file ends.

@@ -112,6 +112,13 @@ pub fn parse_name(text: &str) -> Option<Vec<u8>> {
 /// Appends a line of content with a visible sign for each byte that a terminal would act on. Tabs stay. Whether anything had to
 /// be replaced.
 pub fn line(bytes: &[u8], out: &mut String) -> bool {
+    let plain = |&byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
+    if bytes.iter().all(plain)
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        out.push_str(text);
+        return false;
+    }
     let mut replaced = false;
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {

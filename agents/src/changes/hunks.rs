@@ -2,13 +2,14 @@
 
 use std::{ops::Range, time::Instant};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use similar::{Algorithm, DiffTag};
 
 use super::escape;
 
 /// A run of changed lines with those around them.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Hunk {
     /// First line on the old side, from 1; the line before where the hunk has none of it.
     pub old_start: usize,

@@ -21,8 +21,12 @@ mod remove;
 mod report;
 mod scan;
 mod snapshot;
+mod spread;
 
-pub use apply::{Applied, ApplyError, Chosen, Conflict, ConflictKind, Guard, OfRefused, Refusal};
+pub use apply::{
+    Applied, AppliedPath, AppliedReport, ApplyError, Chosen, Conflict, ConflictKind, Guard,
+    OfRefused, Refusal, RefusalKind, RefusalReport,
+};
 pub use base::{Base, BaseContent, BaseState, NoBaseContent};
 pub use change::{Change, ChangeKind, Changes, Kind, Moment, Reason, Skipped, Stamp, State};
 pub use error::ChangesError;

@@ -8,12 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Change, ChangeKind, Changes, Kind, Layers, Stamp, State, content, escape,
+    Change, ChangeKind, Changes, Kind, Layers, Stamp, State, escape,
     hunks::{self, Bounds, Difference, Hunk},
+    spread::each,
 };
+
+/// Files whose lines are looked for at once. What all of them show may be in memory beyond what is kept.
+const BATCH: usize = 256;
+
+const TOO_LONG: &str = "left out because the whole is too long";
 
 /// How much a report shows.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,7 +50,7 @@ impl Default for Rendering {
 }
 
 /// All changes, as they are shown.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Report {
     /// Sorted by path.
     pub files: Vec<FileReport>,
@@ -58,7 +65,7 @@ pub struct Report {
 }
 
 /// One change.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct FileReport {
     /// Where: as it is when plain, else in double quotes with C escapes, as git writes it.
     pub path: String,
@@ -91,7 +98,7 @@ pub struct FileReport {
 }
 
 /// One side of a change.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct SideReport {
     /// Its type.
     pub kind: Kind,
@@ -105,7 +112,7 @@ pub struct SideReport {
 }
 
 /// A path that could not be judged.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct SkippedReport {
     /// Where.
     pub path: String,
@@ -139,13 +146,20 @@ impl Layers {
             deleted_lines: 0,
         };
         let mut bytes = rendering.bytes;
-        for change in &changes.entries {
-            let shown = self.file(change, rendering, bytes);
-            let lines = shown.hunks.iter().flat_map(|hunk| &hunk.lines);
-            bytes = bytes.saturating_sub(lines.map(String::len).sum());
-            report.added_lines += shown.added_lines;
-            report.deleted_lines += shown.deleted_lines;
-            report.files.push(shown);
+        for batch in changes.entries.chunks(BATCH) {
+            let allowed = bytes;
+            for mut shown in each(batch, |change| self.file(change, rendering, allowed)) {
+                let length = shown.length();
+                if length > bytes {
+                    shown.hunks.clear();
+                    shown.note = Some(TOO_LONG);
+                } else {
+                    bytes -= length;
+                }
+                report.added_lines += shown.added_lines;
+                report.deleted_lines += shown.deleted_lines;
+                report.files.push(shown);
+            }
         }
         report
             .skipped
@@ -213,7 +227,7 @@ impl Layers {
             return Err(Some("too large to be shown"));
         }
         if bytes == 0 {
-            return Err(Some("left out because the whole is too long"));
+            return Err(Some(TOO_LONG));
         }
         let old = self.old_text(change, rendering.file)?;
         let new = self.new_text(change, rendering.file)?;
@@ -240,8 +254,7 @@ impl Layers {
         if Stamp::of(&found.stat) != state.stamp {
             return Err(changed);
         }
-        let mut file = found.read().map_err(|_| Some("cannot be read"))?;
-        let bytes = content::read_bounded(&mut file, limit).map_err(|_| changed)?;
+        let bytes = found.content(limit).map_err(|_| Some("cannot be read"))?;
         bytes.ok_or(changed)
     }
 
@@ -260,8 +273,7 @@ impl Layers {
     /// The content of one of the session's files, if it still is the one that was judged and has at most `limit` bytes.
     pub(super) fn new_content(&self, change: &Change, limit: u64) -> Option<Vec<u8>> {
         let found = self.find(change.layer?, &change.path).ok()??;
-        let mut file = found.read().ok()?;
-        let bytes = content::read_bounded(&mut file, limit).ok()??;
+        let bytes = found.content(limit).ok()??;
         let digest = change.new.as_ref()?.digest?;
         (envd_store::Digest::of(&bytes) == digest).then_some(bytes)
     }
@@ -286,6 +298,12 @@ impl Report {
 }
 
 impl FileReport {
+    /// Bytes of the lines that are shown.
+    fn length(&self) -> usize {
+        let lines = self.hunks.iter().flat_map(|hunk| &hunk.lines);
+        lines.map(String::len).sum()
+    }
+
     fn unified(&self, out: &mut String) {
         let old = prefixed("a/", &self.path);
         let new = prefixed("b/", &self.path);

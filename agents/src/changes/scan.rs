@@ -3,7 +3,10 @@
 //! One directory at a time, with at most one descriptor a layer. The project is looked at only where an upper layer names
 //! something, and walked only where a layer hides or removes a whole directory.
 
-use std::ffi::{CStr, CString};
+use std::{
+    ffi::{CStr, CString},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
 
 use envd_store::TreePath;
 use rustix::{fs::FileType, io::Errno};
@@ -14,6 +17,7 @@ use super::{
     content::{self, Buffers},
     layers::Layers,
     marks::{DirectoryMarks, FileMarks, is_whiteout},
+    spread::spread,
 };
 
 /// A directory that is still to be looked at.
@@ -47,43 +51,55 @@ struct Resolved {
 }
 
 pub(super) fn scan(layers: &Layers, scope: &Scope) -> Result<Changes, ChangesError> {
-    let mut scan = Scan {
+    let (entries, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let make = || Scan {
         layers,
         scope,
         changes: Changes::default(),
-        pending: vec![Pending {
-            path: None,
-            depth: 0,
-            uppers: (0..layers.uppers.len()).collect(),
-            shows: true,
-            old: true,
-        }],
         buffers: Buffers::default(),
-        entries: 0,
-        bytes: 0,
+        entries: &entries,
+        bytes: &bytes,
     };
-    while let Some(directory) = scan.pending.pop() {
-        scan.directory(&directory)?;
+    let top = Pending {
+        path: None,
+        depth: 0,
+        uppers: (0..layers.uppers.len()).collect(),
+        shows: true,
+        old: true,
+    };
+    let scans = spread(top, make, |scan, directory, more| {
+        scan.directory(&directory, more)
+    })?;
+    let mut changes = Changes::default();
+    for scan in scans {
+        changes.entries.extend(scan.changes.entries);
+        changes.skipped.extend(scan.changes.skipped);
+        changes.left_out.extend(scan.changes.left_out);
     }
-    let mut changes = scan.changes;
     changes.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     changes.skipped.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     changes.left_out.sort_unstable();
     Ok(changes)
 }
 
+/// One thread's part.
 struct Scan<'a> {
     layers: &'a Layers,
     scope: &'a Scope,
     changes: Changes,
-    pending: Vec<Pending>,
     buffers: Buffers,
-    entries: usize,
-    bytes: u64,
+    /// Names met, by all threads.
+    entries: &'a AtomicUsize,
+    /// Bytes of the session's files, by all threads.
+    bytes: &'a AtomicU64,
 }
 
 impl Scan<'_> {
-    fn directory(&mut self, pending: &Pending) -> Result<(), ChangesError> {
+    fn directory(
+        &mut self,
+        pending: &Pending,
+        more: &mut Vec<Pending>,
+    ) -> Result<(), ChangesError> {
         let here = pending.path.as_ref();
         let Some((uppers, shows)) = self.open_uppers(pending)? else {
             return Ok(());
@@ -127,7 +143,7 @@ impl Scan<'_> {
             }
             let having = group.iter().filter_map(|(_, at)| *at).map(|at| &uppers[at]);
             match self.one(pending, path.clone(), name, having, old.as_ref(), shows) {
-                Ok(()) => {}
+                Ok(below) => more.extend(below),
                 Err(Failed::Skip(reason)) => self.changes.skipped.push(Skipped { path, reason }),
                 Err(Failed::Stop(error)) => return Err(error),
             }
@@ -204,17 +220,14 @@ impl Scan<'_> {
         names: &mut Vec<(CString, Option<usize>)>,
     ) -> Result<(), ChangesError> {
         let limit = self.scope.limits.entries;
-        let mut count = self.entries;
         // The one error stands for "too many": listing itself does not give it.
         let listed = directory.names(|name| {
-            count += 1;
-            if count > limit {
+            if self.entries.fetch_add(1, Ordering::Relaxed) >= limit {
                 return Err(Errno::OVERFLOW);
             }
             names.push((name.to_owned(), at));
             Ok(())
         });
-        self.entries = count;
         match listed {
             Err(Errno::OVERFLOW) => Err(ChangesError::TooMany {
                 path: here.cloned(),
@@ -232,7 +245,7 @@ impl Scan<'_> {
                 .any(|one| path.starts_with(one) || one.starts_with(path))
     }
 
-    /// Judges one name.
+    /// Judges one name. Gives the directory that is to be looked at next.
     fn one<'b>(
         &mut self,
         parent: &Pending,
@@ -241,7 +254,7 @@ impl Scan<'_> {
         having: impl Iterator<Item = &'b Opened>,
         old: Option<&Directory>,
         shows: bool,
-    ) -> Result<(), Failed> {
+    ) -> Result<Option<Pending>, Failed> {
         let resolved = resolve(name, having, shows)?;
         let old = match old {
             Some(directory) => directory.look(name.to_bytes())?,
@@ -249,7 +262,7 @@ impl Scan<'_> {
         };
         if resolved.new.is_none() && resolved.shows {
             // It went away between listing and looking.
-            return Ok(());
+            return Ok(None);
         }
         let old_directory = old
             .as_ref()
@@ -272,10 +285,7 @@ impl Scan<'_> {
             Some(below) if below.depth > self.scope.limits.depth => {
                 Err(Failed::Skip(Reason::TooDeep))
             }
-            below => {
-                self.pending.extend(below);
-                Ok(())
-            }
+            below => Ok(below),
         }
     }
 
@@ -370,13 +380,13 @@ impl Scan<'_> {
         old: Option<&Found>,
     ) -> Result<New, Failed> {
         let limits = &self.scope.limits;
-        let size = u64::try_from(found.stat.st_size).unwrap_or(0);
+        let size = found.size();
         if size > limits.file {
             let limit = limits.file;
             return Err(Failed::Skip(Reason::TooLarge { size, limit }));
         }
-        self.bytes = self.bytes.saturating_add(size);
-        if self.bytes > limits.bytes {
+        // No sum of this many sizes of at most `limits.file` wraps.
+        if self.bytes.fetch_add(size, Ordering::Relaxed) + size > limits.bytes {
             return Err(Failed::Stop(ChangesError::TooMuch {
                 path: path.clone(),
                 limit: limits.bytes,
@@ -467,7 +477,7 @@ fn state(found: &Found) -> Result<State, Failed> {
         kind,
         mode: (found.stat.st_mode & 0o7777) as u16,
         size: match kind {
-            Kind::File => u64::try_from(found.stat.st_size).unwrap_or(0),
+            Kind::File => found.size(),
             _ => 0,
         },
         target: match kind {

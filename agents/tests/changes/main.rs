@@ -4,6 +4,7 @@
 mod applying;
 mod conflicts;
 mod protecting;
+mod racing;
 mod reading;
 mod removing;
 mod round_trip;

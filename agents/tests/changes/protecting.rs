@@ -64,6 +64,19 @@ fn what_runs_on_its_own_is_denied_even_where_nothing_was() {
     assert!(session.project(".github/workflows/ci.yml").exists());
 }
 
+/// An attacker would have the owner's editor run their program in the place of the project's compiler.
+#[test]
+fn the_shims_are_protected() {
+    let session = Session::new();
+    session.inside("mkdir -p .envd/bin; echo x > .envd/bin/cc; mkdir .envd-apply-0");
+    let denied = denials(&session);
+    assert_eq!(denied.len(), 4, "{denied:?}");
+    assert!(
+        denied.iter().all(|line| line.ends_with("envd-directory")),
+        "{denied:?}"
+    );
+}
+
 #[test]
 fn the_rest_can_be_applied_without_what_is_denied() {
     let session = Session::new();
@@ -78,6 +91,12 @@ fn the_rest_can_be_applied_without_what_is_denied() {
     let applied = session.apply(&guard).unwrap();
     assert_eq!(applied.paths.len(), 1);
     assert_eq!(applied.refused.len(), 4, "{applied:?}");
+    let json = serde_json::to_value(applied.report()).unwrap();
+    assert_eq!(json["applied"][0]["path"], "a");
+    assert_eq!(json["applied"][0]["change"], "modified");
+    assert_eq!(json["refused"][0]["path"], ".envrc");
+    assert_eq!(json["refused"][0]["kind"], "protected");
+    assert_eq!(json["refused"][0]["rule"], "directory-environment");
     assert!(session.project(".github/workflows/ci.yml").exists());
 }
 

@@ -297,11 +297,7 @@ impl Check<'_> {
         let BaseState::File(before) = self.contents.content(&change.path, MERGED) else {
             return Err(moved());
         };
-        let project = now
-            .read()
-            .ok()
-            .and_then(|mut file| content::read_bounded(&mut file, MERGED).ok().flatten())
-            .ok_or_else(moved)?;
+        let project = now.content(MERGED).ok().flatten().ok_or_else(moved)?;
         if project == before {
             // Only its times, names or permissions changed.
             return Ok(Outcome::Session);
@@ -393,7 +389,7 @@ impl Contents for Layers {
             None => Vec::new(),
             Some(_) => {
                 let found = self.project.look(change.path.as_bytes()).ok()??;
-                content::read_bounded(&mut found.read().ok()?, limit).ok()??
+                found.content(limit).ok()??
             }
         };
         let new = match &change.new {

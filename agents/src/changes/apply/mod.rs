@@ -9,6 +9,7 @@
 mod check;
 mod commit;
 mod error;
+mod report;
 mod select;
 mod stage;
 
@@ -17,6 +18,7 @@ use envd_store::TreePath;
 use super::{Base, BaseContent, ChangeKind, Changes, Layers, Stamp, protected::Protected};
 
 pub use error::{ApplyError, Conflict, ConflictKind, Refusal};
+pub use report::{AppliedPath, AppliedReport, RefusalKind, RefusalReport};
 
 /// Which changes.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,6 +5,7 @@
 
 use std::{
     ffi::{CStr, CString},
+    fmt::Write as _,
     fs::File,
     io::{self, Read, Write},
     os::fd::AsFd,
@@ -18,7 +19,8 @@ use rustix::{
 
 use super::{ApplyError, Node, Step};
 use crate::changes::{
-    Change, ChangeKind, Changes, Layers, State, beneath::Directory, remove::remove_tree,
+    Change, ChangeKind, Changes, Layers, State, beneath::Directory, escape::Shown,
+    remove::remove_tree,
 };
 
 /// How the directory's name begins.
@@ -61,6 +63,11 @@ impl Stage {
         steps: &[Step],
         durable: bool,
     ) -> Result<(), ApplyError> {
+        self.explain(steps).map_err(|error| ApplyError::Stages {
+            step: "write into",
+            name: self.name.clone(),
+            source: error,
+        })?;
         let owner = rustix::fs::fstat(&layers.project).ok();
         let mut buffer = vec![0; 128 * 1024];
         for (at, step) in steps.iter().enumerate() {
@@ -107,6 +114,23 @@ impl Stage {
             })?;
         }
         Ok(())
+    }
+
+    /// Says what is what, for whoever finds the directory after a crash. Nothing of ours reads it: what lies in a project is no
+    /// order to us.
+    fn explain(&self, steps: &[Step]) -> io::Result<()> {
+        let mut text = String::from(
+            "Changes were being applied here and were cut short. A file named old- was at the path beside it; so was, where\n\
+             it is not what was to be put there, one named new-.\n",
+        );
+        for (at, step) in steps.iter().enumerate() {
+            let _ = match step {
+                Step::Remove { path, .. } => writeln!(text, "old-{at} {}", Shown(path)),
+                Step::Put { path, .. } => writeln!(text, "new-{at} old-{at} {}", Shown(path)),
+                _ => continue,
+            };
+        }
+        self.create(c"README")?.write_all(text.as_bytes())
     }
 
     fn create(&self, name: &CStr) -> Result<File, Errno> {

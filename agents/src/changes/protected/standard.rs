@@ -232,6 +232,12 @@ const RULES: &[(&str, &str, Judged, &[&str])] = &[
         ],
     ),
     (
+        "envd-directory",
+        "it holds the programs that stand for the project's tools outside",
+        Judged::Always,
+        &[".envd", "/.envd-apply-*"],
+    ),
+    (
         "envd-agent",
         "the section [agent] says what a session may do; a session must not widen it for the next",
         Judged::AgentSection,

@@ -174,3 +174,81 @@ pub(super) fn c_name(path: &TreePath) -> CString {
     // A `TreePath` has no NUL.
     CString::new(path.name()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use rustix::fs::{CWD, mknodat};
+
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, Directory) {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join("top/real/deep")).unwrap();
+        fs::write(place.path().join("top/real/deep/f"), "x").unwrap();
+        fs::write(place.path().join("outside"), "x").unwrap();
+        let directory = Directory::open(&place.path().join("top")).unwrap();
+        (place, directory)
+    }
+
+    /// An attacker would have us read or write in a place of their choice, outside or inside.
+    #[test]
+    fn no_link_is_on_the_way_whether_it_leads_out_or_not() {
+        let (place, directory) = place();
+        symlink("real", place.path().join("top/link")).unwrap();
+        symlink("..", place.path().join("top/up")).unwrap();
+        symlink(place.path(), place.path().join("top/absolute")).unwrap();
+        symlink("/proc/self/root", place.path().join("top/magic")).unwrap();
+        assert!(directory.look(b"real/deep/f").unwrap().is_some());
+        for path in [
+            "link/deep/f",
+            "up/outside",
+            "absolute/outside",
+            "magic/etc/passwd",
+        ] {
+            assert!(directory.look(path.as_bytes()).unwrap().is_none(), "{path}");
+        }
+        for path in ["link", "link/deep", "up", "absolute", "magic/etc"] {
+            let path = TreePath::new(path.as_bytes()).unwrap();
+            let error = directory.below(Some(&path)).unwrap_err();
+            assert!(
+                matches!(error, Errno::LOOP | Errno::NOTDIR),
+                "{path} {error}"
+            );
+        }
+        let link = directory.look(b"link").unwrap().unwrap();
+        assert_eq!(link.kind(), FileType::Symlink);
+        assert_eq!(&*link.target().unwrap(), b"real");
+        assert!(link.set_mode(0o777).is_err());
+        // No path of ours has these; if one had, it would lead nowhere.
+        for path in [&b"../outside"[..], b"/etc/passwd", b"real/../../outside"] {
+            assert!(!matches!(directory.look(path), Ok(Some(_))));
+        }
+    }
+
+    /// An attacker would stop us for ever.
+    #[test]
+    fn only_a_regular_file_is_opened() {
+        let (place, directory) = place();
+        mknodat(
+            CWD,
+            place.path().join("top/fifo"),
+            FileType::Fifo,
+            Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        for name in [&b"fifo"[..], b"real"] {
+            let found = directory.look(name).unwrap().unwrap();
+            assert_eq!(found.read().unwrap_err(), Errno::INVAL);
+        }
+    }
+
+    #[test]
+    fn a_mount_point_is_not_entered() {
+        // Every system has one there.
+        let root = Directory::open(Path::new("/")).unwrap();
+        assert_eq!(root.look(b"proc/version").err(), Some(Errno::XDEV));
+    }
+}

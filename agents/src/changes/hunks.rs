@@ -273,6 +273,19 @@ mod tests {
         assert_eq!(difference(b"", &line, bounds, None).left_out, 1);
     }
 
+    /// An attacker would have us look for the shortest way for hours.
+    #[test]
+    fn past_the_deadline_the_difference_is_right_if_not_short() {
+        let (old, new) = ("a\nb\n".repeat(20_000), "b\na\nc\n".repeat(15_000));
+        let bounds = Bounds {
+            lines: usize::MAX,
+            bytes: usize::MAX,
+            ..BOUNDS
+        };
+        let found = difference(old.as_bytes(), new.as_bytes(), bounds, Some(Instant::now()));
+        assert_eq!(patch(old.as_bytes(), &found), new.as_bytes());
+    }
+
     proptest! {
         #[test]
         fn applying_the_hunks_gives_the_new_text(

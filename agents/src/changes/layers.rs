@@ -38,7 +38,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            entries: 1_000_000,
+            entries: 500_000,
             depth: 256,
             file: 1 << 30,
             bytes: 8 << 30,

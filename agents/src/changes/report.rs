@@ -27,6 +27,8 @@ const TOO_LONG: &str = "left out because the whole is too long";
 pub struct Rendering {
     /// Unchanged lines around changed ones.
     pub context: usize,
+    /// Files; the others are counted.
+    pub files: usize,
     /// Bytes of the largest file whose lines are shown.
     pub file: u64,
     /// Lines of one file.
@@ -35,16 +37,20 @@ pub struct Rendering {
     pub bytes: usize,
     /// How long one file's shortest difference is looked for. After that any will do.
     pub effort: Duration,
+    /// The same for all files together.
+    pub whole_effort: Duration,
 }
 
 impl Default for Rendering {
     fn default() -> Self {
         Self {
             context: 3,
+            files: 20_000,
             file: 1 << 20,
             lines: 2000,
             bytes: 4 << 20,
             effort: Duration::from_millis(100),
+            whole_effort: Duration::from_secs(3),
         }
     }
 }
@@ -54,6 +60,9 @@ impl Default for Rendering {
 pub struct Report {
     /// Sorted by path.
     pub files: Vec<FileReport>,
+    /// Files that are not among them because there are too many.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_files: usize,
     /// What could not be judged, with the reason.
     pub skipped: Vec<SkippedReport>,
     /// Git's own directories that were not looked into.
@@ -138,17 +147,21 @@ impl From<&State> for SideReport {
 impl Layers {
     /// Reads what is needed to show `changes`, which must be those of these layers.
     pub fn report(&self, changes: &Changes, rendering: &Rendering) -> Report {
+        let count = changes.entries.len().min(rendering.files);
+        let (shown, more) = changes.entries.split_at(count);
         let mut report = Report {
-            files: Vec::with_capacity(changes.entries.len()),
+            files: Vec::with_capacity(count),
+            more_files: more.len(),
             skipped: Vec::new(),
             left_out: Vec::new(),
             added_lines: 0,
             deleted_lines: 0,
         };
         let mut bytes = rendering.bytes;
-        for batch in changes.entries.chunks(BATCH) {
+        let end = Instant::now().checked_add(rendering.whole_effort);
+        for batch in shown.chunks(BATCH) {
             let allowed = bytes;
-            for mut shown in each(batch, |change| self.file(change, rendering, allowed)) {
+            for mut shown in each(batch, |change| self.file(change, rendering, allowed, end)) {
                 let length = shown.length();
                 if length > bytes {
                     shown.hunks.clear();
@@ -174,7 +187,13 @@ impl Layers {
         report
     }
 
-    fn file(&self, change: &Change, rendering: &Rendering, bytes: usize) -> FileReport {
+    fn file(
+        &self,
+        change: &Change,
+        rendering: &Rendering,
+        bytes: usize,
+        end: Option<Instant>,
+    ) -> FileReport {
         let side = |state: &Option<State>| state.as_ref().map(SideReport::from);
         let mut shown = FileReport {
             path: escape::name(change.path.as_bytes()),
@@ -192,7 +211,7 @@ impl Layers {
             escaped: false,
             note: None,
         };
-        match self.lines(change, rendering, bytes) {
+        match self.lines(change, rendering, bytes, end) {
             Ok(difference) => {
                 shown.added_lines = difference.added;
                 shown.deleted_lines = difference.deleted;
@@ -211,6 +230,7 @@ impl Layers {
         change: &Change,
         rendering: &Rendering,
         bytes: usize,
+        end: Option<Instant>,
     ) -> Result<Difference, Option<&'static str>> {
         let sides = [&change.old, &change.new].into_iter().flatten();
         if change.kind == ChangeKind::ModeChanged
@@ -236,7 +256,8 @@ impl Layers {
             lines: rendering.lines,
             bytes,
         };
-        let deadline = Instant::now().checked_add(rendering.effort);
+        let own = Instant::now().checked_add(rendering.effort);
+        let deadline = [own, end].into_iter().flatten().min();
         Ok(hunks::difference(&old, &new, bounds, deadline))
     }
 
@@ -286,6 +307,9 @@ impl Report {
         let mut out = String::new();
         for file in &self.files {
             file.unified(&mut out);
+        }
+        if self.more_files > 0 {
+            let _ = writeln!(out, "# {} more files are left out", self.more_files);
         }
         for skipped in &self.skipped {
             let _ = writeln!(out, "# {} {}", skipped.path, skipped.reason);

@@ -8,7 +8,7 @@ use envd_agents::changes::{
 };
 use envd_store::TreePath;
 
-use crate::session::{Session, path, refused, tree};
+use crate::session::{Session, path, refused, set_mode, tree};
 
 /// Knows what one file was.
 struct Was(&'static str, &'static str);
@@ -175,6 +175,38 @@ fn what_the_owner_made_meanwhile_is_neither_overwritten_nor_removed() {
         "{refused:?}"
     );
     assert!(session.project("d/a").exists() && !session.project("x").exists());
+}
+
+/// Who says that the session wins has seen over what; over anything newer it does not.
+#[test]
+fn what_changed_since_it_was_looked_at_is_never_overwritten() {
+    let session = Session::new();
+    session.write("a", "1").write("b", "1").write("d/x", "1");
+    let base = session.begin();
+    session.inside("echo 2 > a; rm b; echo 2 > c; chmod 700 d");
+    let changes = session.changes();
+    session
+        .write("a", "owner")
+        .write("b", "owner")
+        .write("c", "owner");
+    set_mode(&session.project("d"), 0o750);
+    let before = tree(&session.at("project"));
+    let guard = Guard {
+        overwrite: true,
+        ..Guard::default()
+    };
+    let result = session
+        .layers()
+        .apply(&changes, &Chosen::All, &guard, &base, &NoBaseContent);
+    let kinds: Vec<_> = refused(result)
+        .into_iter()
+        .map(|refusal| match refusal {
+            Refusal::Conflict(conflict) => conflict.kind,
+            other => panic!("{other}"),
+        })
+        .collect();
+    assert_eq!(kinds, vec![ConflictKind::MovedAgain; 4]);
+    assert_eq!(tree(&session.at("project")), before);
 }
 
 #[test]

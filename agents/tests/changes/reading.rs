@@ -322,6 +322,35 @@ fn more_than_allowed_is_an_error_that_says_where() {
     );
 }
 
+/// An attacker would fill a model's context, or a terminal, until what matters is out of sight. What is left out is counted.
+#[test]
+fn a_long_report_says_what_it_leaves_out() {
+    let session = Session::new();
+    for n in 0..8 {
+        session.plant(&format!("f{n}"), "line\n".repeat(100));
+    }
+    let rendering = Rendering {
+        files: 6,
+        lines: 50,
+        bytes: 1000,
+        ..Rendering::default()
+    };
+    let report = session.layers().report(&session.changes(), &rendering);
+    assert_eq!((report.files.len(), report.more_files), (6, 2));
+    assert_eq!(report.files[0].left_out_lines, 50);
+    let noted = report.files.iter().filter(|file| file.note.is_some());
+    assert!(noted.count() >= 2, "{report:?}");
+    let shown: usize = report
+        .files
+        .iter()
+        .flat_map(|file| &file.hunks)
+        .flat_map(|hunk| &hunk.lines)
+        .map(String::len)
+        .sum();
+    assert!(shown <= 1000, "{shown}");
+    assert!(report.unified().contains("# 2 more files are left out"));
+}
+
 /// An attacker would exhaust the stack or the descriptors, or stay unseen below where paths end.
 #[test]
 fn what_lies_too_deep_is_skipped_and_said() {

@@ -4,6 +4,8 @@
 //! here, as values that print and compare.
 #![forbid(unsafe_code)]
 
+pub mod mcp;
 pub mod policy;
+pub mod service;
 
 pub use policy::Policy;

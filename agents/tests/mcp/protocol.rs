@@ -1,14 +1,13 @@
 //! What a client sees on the wire, revision by revision, and what is left when it goes.
 
-mod fake;
-mod ground;
-mod wire;
-
 use std::sync::atomic::Ordering;
 
-use ground::Ground;
 use serde_json::{Value, json};
-use wire::{Wire, text};
+
+use crate::{
+    ground::Ground,
+    wire::{Wire, text},
+};
 
 const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 

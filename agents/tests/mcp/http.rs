@@ -1,12 +1,8 @@
 //! Who may speak to the server over HTTP, and what is left when it ends.
 
-mod fake;
-mod ground;
-
 use std::{collections::BTreeMap, sync::Arc};
 
 use envd_agents::mcp::{HttpOptions, HttpServer, Token};
-use ground::Ground;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,6 +10,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::ground::Ground;
 
 struct Host {
     ground: Ground,

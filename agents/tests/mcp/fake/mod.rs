@@ -218,6 +218,8 @@ impl Service for Fake {
                         done: done as u64,
                         total: Some(packages.len() as u64),
                     });
+                    // As any real work does now and then.
+                    tokio::task::yield_now().await;
                     if name == ENDLESS {
                         std::future::pending::<()>().await;
                     }
@@ -258,7 +260,17 @@ impl Service for Fake {
                 .environments
                 .values()
                 .filter(|lent| lent.owner == call.owner)
-                .map(|lent| lent.info.clone())
+                .map(|lent| environment::Environment {
+                    running_commands: state
+                        .commands
+                        .values()
+                        .filter(|command| {
+                            command.environment == lent.info.environment
+                                && command.status() == command::Status::RUNNING
+                        })
+                        .count() as u64,
+                    ..lent.info.clone()
+                })
                 .collect();
             Ok(environment::Environments { environments })
         })

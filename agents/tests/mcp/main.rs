@@ -1,0 +1,9 @@
+//! The Model Context Protocol server over a service for tests: on the wire, over HTTP, and driven by the official clients.
+#![forbid(unsafe_code)]
+
+mod clients;
+mod fake;
+mod ground;
+mod http;
+mod protocol;
+mod wire;

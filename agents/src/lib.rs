@@ -4,6 +4,7 @@
 //! here, as values that print and compare.
 #![forbid(unsafe_code)]
 
+pub mod install;
 pub mod mcp;
 pub mod policy;
 pub mod service;

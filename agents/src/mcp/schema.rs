@@ -37,6 +37,8 @@ fn generated<T: JsonSchema>(contract: Contract) -> JsonObject {
     // Said by the protocol already, for all schemas alike; the title is our type's name, which tells nobody anything.
     schema.remove("$schema");
     schema.remove("title");
+    // The tool's own description says it better.
+    schema.remove("description");
     schema
         .entry("type")
         .or_insert_with(|| Value::String("object".to_owned()));
@@ -56,6 +58,10 @@ fn simplify(schema: &mut Value) {
                     let only = only.take();
                     object.insert("type".to_owned(), only);
                 }
+            }
+            // Where a line of the source ended means nothing to a reader of the schema.
+            if let Some(Value::String(description)) = object.get_mut("description") {
+                *description = description.replace('\n', " ");
             }
             if object.get("default") == Some(&Value::Null) {
                 object.remove("default");
@@ -109,7 +115,7 @@ mod tests {
             of_request::<CommandRun>(),
         ] {
             let text = text(&schema);
-            for unwanted in ["$ref", "$defs", "null", "uint64"] {
+            for unwanted in ["$ref", "$defs", "null", "uint64", "\\n"] {
                 assert!(!text.contains(unwanted), "{unwanted} in {text}");
             }
         }

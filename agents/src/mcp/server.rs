@@ -33,6 +33,9 @@ const INSTRUCTIONS: &str = "Throwaway environments with exact toolchains. Create
 /// How long a client may keep the list of tools, which never changes while a server runs.
 const TOOLS_FRESH_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// Most characters of what a client calls itself.
+const MOST_CLIENT_NAME: usize = 100;
+
 /// One connection: what it asks is carried out for its owner.
 #[derive(Clone)]
 pub struct Server {
@@ -48,6 +51,21 @@ impl Server {
             service,
             owner,
             over,
+        }
+    }
+
+    fn call(&self, context: &RequestContext<RoleServer>, listener: Arc<dyn Listener>) -> Call {
+        Call {
+            owner: self.owner.clone(),
+            client: context.client_info().map(|client| {
+                let name = format!("{} {}", client.name, client.version);
+                // It goes into logs: no line breaks, no escape sequences, no novels.
+                name.chars()
+                    .filter(|character| !character.is_control())
+                    .take(MOST_CLIENT_NAME)
+                    .collect()
+            }),
+            listener,
         }
     }
 
@@ -158,10 +176,7 @@ impl ServerHandler for Server {
             Some(_) => board.clone(),
             None => Arc::new(Nobody),
         };
-        let call = Call {
-            owner: self.owner.clone(),
-            listener,
-        };
+        let call = self.call(&context, listener);
         let work = entry.call(&*self.service, &call, arguments);
         let outcome = self
             .unless_cancelled(&context.ct, async {
@@ -187,7 +202,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let call = Call::quiet(self.owner.clone());
+        let call = self.call(&context, Arc::new(Nobody));
         let kept = self
             .unless_cancelled(&context.ct, self.service.resource_list(&call))
             .await?
@@ -218,7 +233,7 @@ impl ServerHandler for Server {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let call = Call::quiet(self.owner.clone());
+        let call = self.call(&context, Arc::new(Nobody));
         self.unless_cancelled(
             &context.ct,
             resources::read(&*self.service, &call, &request.uri),

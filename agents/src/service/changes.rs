@@ -3,7 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EnvironmentId, excerpt::Excerpt};
+use super::{
+    EnvironmentId,
+    command::{MOST_OUTPUT_BYTES, at_most},
+    excerpt::Excerpt,
+};
 
 /// What happened to a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -45,8 +49,11 @@ pub struct ChangesDiff {
     /// Only these paths and what is below them, relative to the project. All unless stated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
-    /// Most bytes of the unified diff in the answer; the whole is kept as a resource.
-    #[serde(default = "diff_bytes")]
+    /// Most bytes of the unified diff in the answer, up to a million; the whole is kept as a resource.
+    #[serde(
+        default = "diff_bytes",
+        deserialize_with = "at_most::<_, MOST_OUTPUT_BYTES>"
+    )]
     pub diff_bytes: u64,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{CommandId, EnvironmentId, excerpt::Excerpt};
 
@@ -58,15 +58,28 @@ pub struct CommandRun {
     /// What to run, where and how.
     #[serde(flatten)]
     pub setup: CommandSetup,
-    /// Most bytes of each output in the answer; the rest is left out in the middle and kept whole as a resource.
-    #[serde(default = "default_output_bytes")]
+    /// Most bytes of each output in the answer, up to a million; the rest is left out in the middle and kept whole as a
+    /// resource.
+    #[serde(
+        default = "default_output_bytes",
+        deserialize_with = "at_most::<_, MOST_OUTPUT_BYTES>"
+    )]
     pub output_bytes: u64,
 }
 
 /// Bytes of each output in an answer unless stated: about what fits a screen or two of a model's attention.
 pub const DEFAULT_OUTPUT_BYTES: u64 = 16 * 1024;
 /// Most bytes of each output in one answer.
-pub const MOST_OUTPUT_BYTES: u64 = 1024 * 1024;
+pub const MOST_OUTPUT_BYTES: u64 = 1_000_000;
+/// Longest wait of one poll, in seconds.
+pub const MOST_WAIT_SECONDS: u64 = 600;
+
+/// A number that is cut to the most there can be: asking for more is no mistake, and the answer says what it holds.
+pub(super) fn at_most<'de, D: Deserializer<'de>, const MOST: u64>(
+    deserializer: D,
+) -> Result<u64, D::Error> {
+    u64::deserialize(deserializer).map(|number| number.min(MOST))
+}
 
 fn default_output_bytes() -> u64 {
     DEFAULT_OUTPUT_BYTES
@@ -189,11 +202,14 @@ pub struct CommandPoll {
     /// Where to begin in its standard error, in bytes.
     #[serde(default)]
     pub stderr_offset: u64,
-    /// Seconds to wait for more output or the end when there is none yet.
-    #[serde(default)]
+    /// Seconds to wait for more output or the end when there is none yet, up to 600.
+    #[serde(default, deserialize_with = "at_most::<_, MOST_WAIT_SECONDS>")]
     pub wait_seconds: u64,
-    /// Most bytes of each output in the answer.
-    #[serde(default = "default_output_bytes")]
+    /// Most bytes of each output in the answer, up to a million.
+    #[serde(
+        default = "default_output_bytes",
+        deserialize_with = "at_most::<_, MOST_OUTPUT_BYTES>"
+    )]
     pub output_bytes: u64,
 }
 
@@ -290,6 +306,19 @@ mod tests {
         assert_eq!(shell.arguments(), ["/bin/sh", "-c", "echo $HOME"]);
         let list: CommandLine = serde_json::from_str(r#"["echo", "$HOME"]"#).expect("a list");
         assert_eq!(list.arguments(), ["echo", "$HOME"]);
+    }
+
+    #[test]
+    fn an_answer_never_grows_beyond_what_a_message_can_hold() {
+        let command = CommandId::random();
+        let poll: CommandPoll = serde_json::from_value(serde_json::json!({
+            "command": command, "output_bytes": u64::MAX, "wait_seconds": u64::MAX,
+        }))
+        .expect("well-formed");
+        assert_eq!(
+            (poll.output_bytes, poll.wait_seconds),
+            (MOST_OUTPUT_BYTES, MOST_WAIT_SECONDS)
+        );
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub use resource::{
 pub struct Call {
     /// Who asks.
     pub owner: Owner,
+    /// What the client says it is, for the audit; never a reason to allow anything.
+    pub client: Option<String>,
     /// Who wants to know how it goes.
     pub listener: Arc<dyn Listener>,
 }
@@ -60,6 +62,7 @@ impl Call {
     pub fn quiet(owner: Owner) -> Self {
         Self {
             owner,
+            client: None,
             listener: Arc::new(Nobody),
         }
     }

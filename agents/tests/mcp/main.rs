@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod clients;
+mod connection;
 mod fake;
 mod ground;
 mod http;
-mod protocol;
+mod tools;
 mod wire;

@@ -1,6 +1,6 @@
 //! A service for tests: its environments are copies of a project in a temporary directory, its commands the host's.
 //!
-//! It isolates nothing. What it does hold is what the protocol's clients see: owners, cancellation, results, failures.
+//! It is one thing: one implementation of one trait. It isolates nothing. What it does hold is what the protocol's clients see: owners, cancellation, results, failures.
 
 pub mod process;
 pub mod tree;
@@ -57,6 +57,8 @@ pub struct Fake {
     state: Mutex<State>,
     /// Calls that were dropped before they were done.
     pub abandoned: Arc<AtomicU64>,
+    /// What the clients that listed environments said they are.
+    pub listers: Mutex<Vec<Option<String>>>,
 }
 
 /// Counts a call that is dropped before it is done.
@@ -78,6 +80,7 @@ impl Fake {
             scratch: scratch.to_owned(),
             state: Mutex::default(),
             abandoned: Arc::default(),
+            listers: Mutex::default(),
         })
     }
 
@@ -255,6 +258,8 @@ impl Service for Fake {
         _: environment::EnvironmentList,
     ) -> Answer<'a, environment::Environments> {
         Box::pin(async move {
+            let mut listers = self.listers.lock().unwrap_or_else(PoisonError::into_inner);
+            listers.push(call.client.clone());
             let state = self.state();
             let environments = state
                 .environments

@@ -10,8 +10,10 @@ use std::{
 };
 
 use rmcp::{
+    RoleServer,
+    model::{ClientJsonRpcMessage, ClientRequest, ServerJsonRpcMessage},
     service::{ServerInitializeError, serve_server_with_ct},
-    transport::async_rw::AsyncRwTransport,
+    transport::{Transport, async_rw::AsyncRwTransport},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -31,9 +33,9 @@ const MOST_MESSAGE: usize = 16 * 1024 * 1024;
 /// Why a client could not be served to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The client does not speak the protocol.
-    #[error("the client's first message is none that the Model Context Protocol begins with")]
-    NotTheProtocol(#[source] Box<ServerInitializeError>),
+    /// The conversation did not come about: nothing the client can do is served, or it cannot be written to.
+    #[error("the client and this server do not come together")]
+    NoConversation(#[source] Box<ServerInitializeError>),
     /// The standard streams cannot be taken over.
     #[error("cannot take over the standard streams")]
     Streams(#[source] io::Error),
@@ -68,6 +70,43 @@ impl<R: AsyncRead + Unpin> AsyncRead for UntilEnd<R> {
     }
 }
 
+/// Passes over what is no request before the first one that opens the conversation: a client that probes, loses patience and
+/// cancels its probe is no stranger, and rmcp would end the connection.
+struct Opening<T> {
+    transport: T,
+    open: bool,
+}
+
+impl<T: Transport<RoleServer>> Transport<RoleServer> for Opening<T> {
+    type Error = T::Error;
+
+    fn send(
+        &mut self,
+        message: ServerJsonRpcMessage,
+    ) -> impl Future<Output = Result<(), T::Error>> + Send + 'static {
+        self.transport.send(message)
+    }
+
+    async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
+        loop {
+            let message = self.transport.receive().await?;
+            if let ClientJsonRpcMessage::Request(request) = &message {
+                self.open |= !matches!(
+                    request.request,
+                    ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_)
+                );
+            } else if !self.open {
+                continue;
+            }
+            return Some(message);
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), T::Error> {
+        self.transport.close().await
+    }
+}
+
 /// Serves one client until it closes its end, or `stop` is cancelled. Whatever it was lent is gone when this returns.
 pub async fn serve(
     service: Arc<dyn Service>,
@@ -83,7 +122,10 @@ pub async fn serve(
         reader,
         ended: ended.clone(),
     };
-    let transport = AsyncRwTransport::new_server(reader, writer).with_max_line_length(MOST_MESSAGE);
+    let transport = Opening {
+        transport: AsyncRwTransport::new_server(reader, writer).with_max_line_length(MOST_MESSAGE),
+        open: false,
+    };
     // Its own token: rmcp cancels what it was given when a client leaves, and `stop` may be shared.
     let serving = stop.child_token();
     let outcome = tokio::select! {
@@ -101,7 +143,7 @@ async fn conversation<T>(
     stop: CancellationToken,
 ) -> Result<(), StreamError>
 where
-    T: rmcp::transport::Transport<rmcp::RoleServer> + 'static,
+    T: Transport<RoleServer> + 'static,
 {
     match serve_server_with_ct(server, transport, stop).await {
         Ok(running) => {
@@ -112,7 +154,7 @@ where
         Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => {
             Ok(())
         }
-        Err(error) => Err(StreamError::NotTheProtocol(Box::new(error))),
+        Err(error) => Err(StreamError::NoConversation(Box::new(error))),
     }
 }
 

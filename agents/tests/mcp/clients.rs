@@ -7,14 +7,17 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use crate::ground::Ground;
 
 /// The releases that are driven: those that were current when the server was last looked at.
 const PYTHON_CLIENT: &str = "mcp==2.3.0";
-const NODE_CLIENT: &str = "@modelcontextprotocol/sdk@1.32.2";
+const NODE_CLIENTS: [&str; 2] = [
+    "@modelcontextprotocol/sdk@1.32.2",
+    "@modelcontextprotocol/client@2.4.0",
+];
 
 fn must_run() -> bool {
     std::env::var_os("ENVD_TESTS_MUST_RUN").is_some_and(|value| value == "1")
@@ -64,15 +67,15 @@ fn python() -> Result<PathBuf, String> {
     .map(|directory| directory.join("packages"))
 }
 
-/// A directory whose `node_modules` have the TypeScript client, and the task beside them.
+/// A directory whose `node_modules` have the TypeScript clients.
 fn node() -> Result<PathBuf, String> {
-    let name = format!("node-{}", NODE_CLIENT.replace(['/', '@'], "-"));
+    let name = format!("node{}", NODE_CLIENTS.join("").replace(['/', '@'], "-"));
     prepared(&name, |directory| {
         fs::write(directory.join("package.json"), "{\"private\": true}\n")
             .map_err(|error| error.to_string())?;
         run(Command::new("npm")
             .args(["install", "--no-audit", "--no-fund", "--ignore-scripts"])
-            .arg(NODE_CLIENT)
+            .args(NODE_CLIENTS)
             .current_dir(directory))
     })
 }
@@ -103,6 +106,8 @@ fn server(ground: &Ground) -> Command {
 /// A server over HTTP that ends when this is dropped or its standard input is closed.
 struct Host {
     child: Child,
+    /// Kept open: the service prints.
+    _output: BufReader<ChildStdout>,
     url: String,
     token: String,
 }
@@ -116,13 +121,13 @@ impl Host {
             .spawn()
             .expect("it was built");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped"))
-            .read_line(&mut line)
-            .expect("it says where it is");
+        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        output.read_line(&mut line).expect("it says where it is");
         let (url, token) = line.trim().split_once(' ').expect("address and token");
         Self {
             url: url.to_owned(),
             token: token.to_owned(),
+            _output: output,
             child,
         }
     }
@@ -213,34 +218,36 @@ fn the_python_client_over_http() {
 }
 
 #[test]
-fn the_typescript_client_over_both() {
+fn the_typescript_clients_over_both() {
     let Some(directory) = or_skip(node()) else {
         return;
     };
     // Modules are looked for beside the script, links followed.
     let script = directory.join("task.mjs");
     fs::copy(task("task.mjs"), &script).expect("the directory is ours");
-    let ground = Ground::new();
-    drive(
-        Command::new("node")
-            .arg(&script)
-            .arg("stdio")
-            .arg(env!("CARGO_BIN_EXE_mcp-fake"))
-            .arg(ground.project())
-            .arg(ground.scratch()),
-    );
-    assert!(ground.project().join("check.sh").exists());
-    assert_empty(&ground);
+    for revision in ["2025-11-25", "2026-07-28"] {
+        let node = || {
+            let mut command = Command::new("node");
+            command.arg(&script).arg(revision);
+            command
+        };
+        let ground = Ground::new();
+        drive(
+            node()
+                .arg("stdio")
+                .arg(env!("CARGO_BIN_EXE_mcp-fake"))
+                .arg(ground.project())
+                .arg(ground.scratch()),
+        );
+        assert!(ground.project().join("check.sh").exists());
+        assert_empty(&ground);
 
-    let ground = Ground::new();
-    let host = Host::new(&ground);
-    drive(
-        Command::new("node")
-            .arg(&script)
-            .args(["http", &host.url, &host.token]),
-    );
-    host.end();
-    assert_empty(&ground);
+        let ground = Ground::new();
+        let host = Host::new(&ground);
+        drive(node().args(["http", &host.url, &host.token]));
+        host.end();
+        assert_empty(&ground);
+    }
 }
 
 #[test]

@@ -1,24 +1,34 @@
-// A whole coding task through the official TypeScript client.
+// A whole coding task through an official TypeScript client: @modelcontextprotocol/sdk speaks 2025-11-25,
+// @modelcontextprotocol/client 2026-07-28.
 //
-// usage: node task.mjs stdio SERVER ARGUMENT...  |  node task.mjs http URL TOKEN
+// usage: node task.mjs REVISION stdio SERVER ARGUMENT...  |  node task.mjs REVISION http URL TOKEN
 
 import assert from "node:assert/strict";
-import { Client } from "@modelcontextprotocol/sdk/client/index.js";
-import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
-import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
-const [kind, ...rest] = process.argv.slice(2);
+const [revision, kind, ...rest] = process.argv.slice(2);
+const current = revision === "2026-07-28";
+const library = current ? "@modelcontextprotocol/client" : "@modelcontextprotocol/sdk/client";
+const { Client, ...others } = await import(current ? library : `${library}/index.js`);
+const { StdioClientTransport } = await import(current ? `${library}/stdio` : `${library}/stdio.js`);
+const { StreamableHTTPClientTransport } = current ? others : await import(`${library}/streamableHttp.js`);
+
 const transport =
   kind === "stdio"
     ? new StdioClientTransport({ command: rest[0], args: rest.slice(1) })
     : new StreamableHTTPClientTransport(new URL(rest[0]), {
         requestInit: { headers: { Authorization: `Bearer ${rest[1]}` } },
       });
-const client = new Client({ name: "task", version: "0" });
+const client = new Client({ name: "task", version: "0" }, { versionNegotiation: { mode: "auto" } });
 await client.connect(transport);
+if (current) {
+  assert.equal(client.getNegotiatedProtocolVersion(), revision);
+}
 
 async function done(name, args = {}, options = {}) {
-  const result = await client.callTool({ name, arguments: args }, undefined, options);
+  const parameters = { name, arguments: args };
+  const result = await (current
+    ? client.callTool(parameters, options)
+    : client.callTool(parameters, undefined, options));
   assert.ok(!result.isError, JSON.stringify(result.content));
   return result.structuredContent;
 }
@@ -33,14 +43,21 @@ const failed = await done("command_run", { environment, command: "sh check.sh" }
 assert.deepEqual([failed.state, failed.exit_code], ["exited", 1]);
 await done("file_edit", { environment, path: "check.sh", edits: [{ old: "-eq 2", new: "-eq 1" }] });
 
+// The command goes on when its first output was heard.
 const heard = [];
 const passed = await done(
   "command_run",
-  { environment, command: "echo begun; sh check.sh && echo passed" },
-  { onprogress: (progress) => heard.push(progress.message) },
+  { environment, command: "echo begun; until test -e go; do sleep 0.02; done; sh check.sh && echo passed" },
+  {
+    onprogress: async (progress) => {
+      heard.push(progress.message);
+      await done("file_write", { environment, path: "go", content: "" });
+    },
+  },
 );
 assert.equal(passed.stdout.head, "begun\npassed\n");
-assert.ok(heard.length > 0 && heard[0].startsWith("begun"), heard);
+assert.equal(heard[0], "begun\n");
+await done("command_run", { environment, command: ["rm", "go"] });
 
 const abort = new AbortController();
 const running = done("command_run", { environment, command: "sleep 1000" }, { signal: abort.signal });

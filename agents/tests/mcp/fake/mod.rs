@@ -214,6 +214,8 @@ impl Service for Fake {
     ) -> Answer<'a, environment::Environment> {
         Box::pin(async move {
             let mut abandoned = Abandoned(Some(self.abandoned.clone()));
+            // A careless service: what it prints must never reach a client on the standard streams.
+            println!("lending");
             if let environment::Source::Packages(packages) = &request.from {
                 for (done, name) in packages.iter().enumerate() {
                     call.listener.hear(Event::Step {

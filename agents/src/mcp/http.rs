@@ -162,27 +162,23 @@ type Protocol = StreamableHttpService<Server, LocalSessionManager>;
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 fn protocol(
-    server: &HttpServer,
+    host: &HttpServer,
     service: Arc<dyn Service>,
     owner: &Owner,
     over: &CancellationToken,
 ) -> Protocol {
-    let port = server.address.port();
+    let port = host.address.port();
     // A page that has its name resolved to loopback sends that name as Host; a page elsewhere sends its Origin.
     let config = StreamableHttpServerConfig::default()
-        .with_allowed_hosts([server.address.to_string(), format!("localhost:{port}")])
-        .with_allowed_origins(&server.origins)
+        .with_allowed_hosts([host.address.to_string(), format!("localhost:{port}")])
+        .with_allowed_origins(&host.origins)
         .enforce_origin_validation()
         .with_max_request_body_bytes(MOST_REQUEST)
         .with_cancellation_token(over.clone());
     let mut sessions = LocalSessionManager::default();
     sessions.session_config.keep_alive = Some(SESSION_SILENCE);
-    let (owner, over) = (owner.clone(), over.clone());
-    StreamableHttpService::new(
-        move || Ok(Server::new(service.clone(), owner.clone(), over.clone())),
-        Arc::new(sessions),
-        config,
-    )
+    let server = Server::new(service, owner.clone(), over.clone());
+    StreamableHttpService::new(move || Ok(server.clone()), Arc::new(sessions), config)
 }
 
 struct Door {

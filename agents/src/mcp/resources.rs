@@ -7,7 +7,8 @@ use rmcp::{
 };
 
 use crate::service::{
-    self, Call, Failure, ResourceStretch, ResourceUri, Service, excerpt::whole_characters,
+    self, Call, Failure, ResourceRead, ResourceStretch, ResourceUri, Service,
+    excerpt::whole_characters,
 };
 
 /// Most bytes of a resource in one message.
@@ -77,7 +78,14 @@ pub async fn read(
 ) -> Result<ReadResourceResult, ErrorData> {
     let (uri, offset) = parsed(address).map_err(|failure| refusal(&failure))?;
     let stretch = service
-        .resource_read(call, uri.clone(), offset, STRETCH)
+        .resource_read(
+            call,
+            ResourceRead {
+                uri: uri.clone(),
+                offset,
+                limit: STRETCH,
+            },
+        )
         .await
         .map_err(|failure| refusal(&failure))?;
     Ok(ReadResourceResult::new(vec![contents(

@@ -15,6 +15,7 @@ use rmcp::{
     },
     service::RequestContext,
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,7 +23,9 @@ use super::{
     resources,
     tools::{self, Reply},
 };
-use crate::service::{Call, Failure, Listener, Nobody, Owner, RESOURCE_TEMPLATES, Service};
+use crate::service::{
+    Call, Failure, Listener, Nobody, Owner, RESOURCE_TEMPLATES, ResourceList, Service,
+};
 
 /// Told to every client, for its model.
 const INSTRUCTIONS: &str = "Throwaway environments with exact toolchains. Create one with environment_create (the project's \
@@ -33,15 +36,18 @@ const INSTRUCTIONS: &str = "Throwaway environments with exact toolchains. Create
 /// How long a client may keep the list of tools, which never changes while a server runs.
 const TOOLS_FRESH_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// Calls at a time for one owner. No model needs as many; a flood of them is refused before it costs anything.
+const MOST_CALLS: usize = 256;
 /// Most characters of what a client calls itself.
 const MOST_CLIENT_NAME: usize = 100;
 
-/// One connection: what it asks is carried out for its owner.
+/// What is asked of it is carried out for its owner. Clones serve the same owner.
 #[derive(Clone)]
 pub struct Server {
     service: Arc<dyn Service>,
     owner: Owner,
     over: CancellationToken,
+    places: Arc<Semaphore>,
 }
 
 impl Server {
@@ -51,6 +57,7 @@ impl Server {
             service,
             owner,
             over,
+            places: Arc::new(Semaphore::new(MOST_CALLS)),
         }
     }
 
@@ -169,6 +176,13 @@ impl ServerHandler for Server {
         let entry = tools::find(&request.name).ok_or_else(|| {
             ErrorData::invalid_params(format!("unknown tool: {}", request.name), None)
         })?;
+        let Ok(_place) = self.places.try_acquire() else {
+            return Ok(failed(&Failure::LimitReached {
+                limit: "calls at a time".to_owned(),
+                value: MOST_CALLS.to_string(),
+            })
+            .into());
+        };
         let arguments = request.arguments.unwrap_or_default();
         let token = context.meta.get_progress_token();
         let board = Arc::new(Board::default());
@@ -204,11 +218,14 @@ impl ServerHandler for Server {
     ) -> Result<ListResourcesResult, ErrorData> {
         let call = self.call(&context, Arc::new(Nobody));
         let kept = self
-            .unless_cancelled(&context.ct, self.service.resource_list(&call))
+            .unless_cancelled(
+                &context.ct,
+                self.service.resource_list(&call, ResourceList {}),
+            )
             .await?
             .map_err(|failure| resources::refusal(&failure))?;
         Ok(ListResourcesResult::with_all_items(
-            kept.iter().map(resources::described).collect(),
+            kept.resources.iter().map(resources::described).collect(),
         ))
     }
 

@@ -19,6 +19,7 @@ pub mod file;
 mod handle;
 pub mod package;
 mod progress;
+pub mod remote;
 mod resource;
 
 use std::{pin::Pin, sync::Arc};
@@ -43,7 +44,8 @@ pub(crate) use handle::random_hexadecimal;
 pub use handle::{CommandId, EnvironmentId, NotAHandle, Owner, SnapshotId};
 pub use progress::{Event, Listener, Nobody};
 pub use resource::{
-    NotAResource, Resource, ResourceStretch, ResourceUri, Stream, TEMPLATES as RESOURCE_TEMPLATES,
+    NotAResource, Resource, ResourceList, ResourceRead, ResourceStretch, ResourceUri, Resources,
+    Stream, TEMPLATES as RESOURCE_TEMPLATES,
 };
 
 /// What every call carries beside its request.
@@ -172,15 +174,13 @@ pub trait Service: Send + Sync + 'static {
     fn package_add<'a>(&'a self, call: &'a Call, request: PackageAdd) -> Answer<'a, PackagesAdded>;
 
     /// What is kept whole for this owner.
-    fn resource_list<'a>(&'a self, call: &'a Call) -> Answer<'a, Vec<Resource>>;
+    fn resource_list<'a>(&'a self, call: &'a Call, request: ResourceList) -> Answer<'a, Resources>;
 
-    /// At most `limit` bytes of a resource from `offset`.
+    /// A stretch of a resource.
     fn resource_read<'a>(
         &'a self,
         call: &'a Call,
-        uri: ResourceUri,
-        offset: u64,
-        limit: u64,
+        request: ResourceRead,
     ) -> Answer<'a, ResourceStretch>;
 
     /// The owner is gone: ends everything that was lent to it. When this answers, nothing of it is left.

@@ -128,7 +128,7 @@ impl JsonSchema for ResourceUri {
 }
 
 /// Something that is kept whole, for a list.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Resource {
     /// Its address.
     pub uri: ResourceUri,
@@ -138,13 +138,51 @@ pub struct Resource {
     pub size_bytes: Option<u64>,
 }
 
+/// List what is kept whole for this owner.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ResourceList {}
+
+/// What is kept whole for this owner.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Resources {
+    /// The resources.
+    pub resources: Vec<Resource>,
+}
+
+/// Read a stretch of a resource.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ResourceRead {
+    /// Its address.
+    pub uri: ResourceUri,
+    /// Where to begin, in bytes.
+    pub offset: u64,
+    /// Most bytes in the answer.
+    pub limit: u64,
+}
+
 /// A stretch of a resource.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ResourceStretch {
-    /// The bytes, at most as many as were asked for.
+    /// The bytes, at most as many as were asked for; in JSON as base64.
+    #[serde(with = "base64")]
     pub bytes: Vec<u8>,
     /// Bytes there are in all.
     pub total_bytes: u64,
+}
+
+/// Bytes as base64.
+mod base64 {
+    use ::base64::{Engine, engine::general_purpose::STANDARD};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map_err(D::Error::custom)
+    }
 }
 
 #[cfg(test)]

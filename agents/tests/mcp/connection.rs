@@ -367,3 +367,29 @@ async fn the_audit_learns_what_the_client_calls_itself_and_cannot_be_written_to_
         "{evil:?}"
     );
 }
+
+#[tokio::test]
+async fn a_flood_of_calls_is_refused_and_the_connection_lives_on() {
+    let ground = Ground::new();
+    let mut wire = Wire::modern(&ground);
+    let environment = wire.create().await;
+    let started = wire
+        .done(
+            "command_start",
+            json!({"environment": environment, "command": "sleep 1000"}),
+        )
+        .await;
+    let poll = json!({"command": started["command"], "wait_seconds": 600});
+    for _ in 0..256 {
+        wire.send(
+            "tools/call",
+            json!({"name": "command_poll", "arguments": poll}),
+        )
+        .await;
+    }
+    let told = wire.fails("environment_list", json!({})).await;
+    assert!(told.contains("calls at a time is 256"), "{told}");
+    wire.request("tools/list", json!({})).await;
+    wire.close().await.expect("an orderly end");
+    ground.assert_empty();
+}

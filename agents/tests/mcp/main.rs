@@ -6,5 +6,6 @@ mod connection;
 mod fake;
 mod ground;
 mod http;
+mod remote;
 mod tools;
 mod wire;

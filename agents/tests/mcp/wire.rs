@@ -1,8 +1,11 @@
 //! A client that writes JSON-RPC by hand, so that the tests see what is on the wire and nothing else.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
-use envd_agents::mcp;
+use envd_agents::{mcp, service::Service};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf},
@@ -27,15 +30,15 @@ pub struct Wire {
 impl Wire {
     /// A connection on which nothing was said yet.
     pub fn connect(ground: &Ground) -> Self {
+        Self::to(ground.fake.clone())
+    }
+
+    /// The same with a service of the test's own.
+    pub fn to(service: Arc<dyn Service>) -> Self {
         let (near, far) = tokio::io::duplex(1 << 16);
         let (reader, writer) = tokio::io::split(far);
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(mcp::serve(
-            ground.fake.clone(),
-            reader,
-            writer,
-            stop.clone(),
-        ));
+        let serving = tokio::spawn(mcp::serve(service, reader, writer, stop.clone()));
         let (reader, writer) = tokio::io::split(near);
         Self {
             lines: BufReader::new(reader).lines(),

@@ -20,8 +20,9 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use envd_agents::service::{
-    Answer, Call, CommandId, EnvironmentId, Event, Failure, Owner, Resource, ResourceStretch,
-    ResourceUri, Service, SnapshotId, Stream, changes, command, environment, file, package,
+    Answer, Call, CommandId, EnvironmentId, Event, Failure, Owner, Resource, ResourceList,
+    ResourceRead, ResourceStretch, ResourceUri, Resources, Service, SnapshotId, Stream, changes,
+    command, environment, file, package,
 };
 
 use process::{KilledWithCall, Process};
@@ -754,7 +755,7 @@ impl Service for Fake {
         })
     }
 
-    fn resource_list<'a>(&'a self, call: &'a Call) -> Answer<'a, Vec<Resource>> {
+    fn resource_list<'a>(&'a self, call: &'a Call, _: ResourceList) -> Answer<'a, Resources> {
         Box::pin(async move {
             let state = self.state();
             let outputs = state
@@ -779,18 +780,18 @@ impl Service for Fake {
                     title: lent.info.name.clone().unwrap_or_default(),
                     size_bytes: None,
                 });
-            Ok(outputs.chain(diffs).collect())
+            let resources = outputs.chain(diffs).collect();
+            Ok(Resources { resources })
         })
     }
 
     fn resource_read<'a>(
         &'a self,
         call: &'a Call,
-        uri: ResourceUri,
-        offset: u64,
-        limit: u64,
+        request: ResourceRead,
     ) -> Answer<'a, ResourceStretch> {
         Box::pin(async move {
+            let ResourceRead { uri, offset, limit } = request;
             let whole = match &uri {
                 ResourceUri::Output { command, stream } => {
                     self.command(call, command)?.output(*stream)

@@ -9,11 +9,14 @@
 //! | `resources` | whole outputs and diffs, in stretches |
 //! | `progress` | what a call tells while it goes on |
 //! | `schema`, `text` | types and results as clients and models read them |
-//! | `stdio`, `http` | who may speak to it, and how it ends |
+//! | `stdio`, `http`, `token` | who may speak to it, and how it ends |
+//! | `TOOLS.md` | all of it as a document, held by a test |
 //!
 //! Revisions: 2026-07-28 (`server/discover`, everything in each request's `_meta`) and, by `initialize`, 2025-11-25,
 //! 2025-06-18, 2025-03-26 and 2024-11-05.
 
+#[cfg(test)]
+mod document;
 mod http;
 mod progress;
 mod resources;

@@ -30,7 +30,7 @@ use crate::service::{
 /// Told to every client, for its model.
 const INSTRUCTIONS: &str = "Throwaway environments with exact toolchains. Create one with environment_create (the project's \
     tools by default), work in it with command_* and file_*, look at what changed with changes_diff and bring it into the \
-    user's project with changes_apply; nothing outside changes before that. Everything ends with the connection. Whatever is \
+    user's project with changes_apply; nothing outside changes before that. Everything ends with the session. Whatever is \
     missing inside is added with package_add, never by installing it by hand. There is no network unless it was asked for.";
 
 /// How long a client may keep the list of tools, which never changes while a server runs.

@@ -1,5 +1,7 @@
 //! Results as text, for models and for clients that do not read structured results. Every handle is in it.
 
+use std::borrow::Cow;
+
 use crate::service::{
     ResourceUri,
     changes::{ChangeKind, Changes, ChangesApplied},
@@ -196,15 +198,15 @@ impl Tell for FileEdited {
 impl Tell for FileEntries {
     fn tell(&self) -> String {
         let entries = self.entries.iter().map(|entry| match entry.kind {
-            FileKind::Directory => format!("{}/", entry.path),
+            FileKind::Directory => format!("{}/", shown(&entry.path)),
             FileKind::Symlink => format!(
                 "{} -> {}",
-                entry.path,
-                entry.target.as_deref().unwrap_or("?")
+                shown(&entry.path),
+                shown(entry.target.as_deref().unwrap_or("?"))
             ),
-            FileKind::File if entry.executable => format!("{}*", entry.path),
-            FileKind::File => entry.path.clone(),
-            FileKind::Special => format!("{} (special)", entry.path),
+            FileKind::File if entry.executable => format!("{}*", shown(&entry.path)),
+            FileKind::File => shown(&entry.path).into_owned(),
+            FileKind::Special => format!("{} (special)", shown(&entry.path)),
         });
         let text = lines(entries);
         match (text.is_empty(), self.more) {
@@ -220,7 +222,7 @@ impl Tell for FileMatches {
         let found = self
             .matches
             .iter()
-            .map(|found| format!("{}:{}:{}", found.path, found.line, found.text));
+            .map(|found| format!("{}:{}:{}", shown(&found.path), found.line, found.text));
         let text = lines(found);
         match (text.is_empty(), self.more) {
             (true, _) => "no matches".to_owned(),
@@ -244,8 +246,8 @@ impl Tell for Changes {
                 ChangeKind::Type => 'T',
             };
             match &change.protected_by {
-                Some(rule) => format!("{letter} {} (needs the user: {rule})", change.path),
-                None => format!("{letter} {}", change.path),
+                Some(rule) => format!("{letter} {} (needs the user: {rule})", shown(&change.path)),
+                None => format!("{letter} {}", shown(&change.path)),
             }
         });
         let mut text = lines(list);
@@ -270,10 +272,10 @@ impl Tell for ChangesApplied {
             };
             let mut text = format!("{verb} {} paths", self.applied.len());
             for path in &self.applied {
-                text += &format!("\n{path}");
+                text += &format!("\n{}", shown(path));
             }
             for path in &self.merged {
-                text += &format!("\n{path} (merged with the project's own change)");
+                text += &format!("\n{} (merged with the project's own change)", shown(path));
             }
             for commit in &self.commits {
                 text += &format!("\ncommit {commit}");
@@ -282,10 +284,10 @@ impl Tell for ChangesApplied {
         }
         let mut text = "nothing was applied".to_owned();
         for conflict in &self.conflicts {
-            text += &format!("\nconflict: {}: {}", conflict.path, conflict.reason);
+            text += &format!("\nconflict: {}: {}", shown(&conflict.path), conflict.reason);
         }
         for refused in &self.refused {
-            text += &format!("\nrefused: {}: {}", refused.path, refused.reason);
+            text += &format!("\nrefused: {}: {}", shown(&refused.path), refused.reason);
         }
         text + "\nNext: apply the other paths by naming them in paths; tell the user about the rest."
     }
@@ -318,6 +320,15 @@ impl Tell for PackagesAdded {
     }
 }
 
+/// A name on a line of its own: whoever named the file cannot add lines, colours or words of ours.
+fn shown(name: &str) -> Cow<'_, str> {
+    if name.contains(char::is_control) {
+        Cow::Owned(format!("\"{}\"", name.escape_default()))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
 fn lines(lines: impl Iterator<Item = String>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -325,7 +336,7 @@ fn lines(lines: impl Iterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{CommandId, Stream, excerpt::Collector};
+    use crate::service::{CommandId, EnvironmentId, Stream, excerpt::Collector};
 
     #[test]
     fn a_failed_command_reads_as_what_it_said() {
@@ -350,6 +361,23 @@ mod tests {
             format!("exit code 1 after 12 ms ({command})\n--- stderr\nmain.c:1: error\n")
         );
         assert_eq!(ended.whole(), Vec::<&ResourceUri>::new());
+    }
+
+    #[test]
+    fn a_hostile_file_name_adds_no_line_of_ours() {
+        let applied = ChangesApplied {
+            environment: EnvironmentId::random(),
+            applied: vec!["a\ncommit 1234\u{1b}[2J".to_owned(), "plain ö".to_owned()],
+            merged: Vec::new(),
+            conflicts: Vec::new(),
+            refused: Vec::new(),
+            commits: Vec::new(),
+            dry_run: false,
+        };
+        assert_eq!(
+            applied.tell(),
+            "applied 2 paths\n\"a\\ncommit 1234\\u{1b}[2J\"\nplain ö"
+        );
     }
 
     #[test]

@@ -174,14 +174,14 @@ static TOOLS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
             <dyn Service>::environment_create,
             "Get a throwaway environment with exact toolchains: the project's own, or a list of packages, or none. \
              The project's files are in it at their usual path and can be changed freely; nothing outside changes before \
-             changes_apply. It is destroyed with this connection at the latest.",
+             changes_apply. It is destroyed with this session at the latest.",
         ),
         entry(
             "environment_list",
             "List environments",
             (Looks, Closed),
             <dyn Service>::environment_list,
-            "List the environments that this connection was lent.",
+            "List the environments that this session was lent.",
         ),
         entry(
             "environment_destroy",

@@ -1,12 +1,14 @@
 //! What an agent can ask for: the trait between those who ask (the MCP server, `envd agent`) and who carries it out (the
 //! daemon).
 //!
-//! Requests and results are plain data with a JSON Schema. Three rules hold for every method:
+//! Requests and results are plain data with a JSON Schema. Four rules hold for every method:
 //!
 //! * **Owner.** A handle belongs to the owner of the call that made it. For every other owner it does not exist: the
 //!   failure is the one for a handle that never was.
 //! * **Cancellation.** Dropping the future is cancelling the call. What the call alone holds (a command that
 //!   [`Service::command_run`] waits for, a download that nobody else wants, an environment half made) ends with it.
+//! * **Policy.** A request says what is wished, never what is allowed: a project's directory, a network, limits and secrets are
+//!   judged where they are carried out.
 //! * **Verdicts are results.** A command that fails, is killed or runs out of time is an `Ok`. [`Failure`] is for a call that
 //!   could not be carried out.
 

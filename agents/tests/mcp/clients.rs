@@ -146,6 +146,13 @@ impl Drop for Host {
     }
 }
 
+/// A program that is killed when it has waited in vain for minutes.
+fn bounded(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["300", program]);
+    command
+}
+
 /// Runs a client to its end; what it said.
 fn drive(client: &mut Command) -> String {
     let done = client.output().expect("the client can be run");
@@ -172,7 +179,7 @@ fn assert_empty(ground: &Ground) {
 
 fn python_over(ground: &Ground, packages: &Path, mode: &str, rest: &[&str]) -> String {
     let said = drive(
-        Command::new("python3")
+        bounded("python3")
             .env("PYTHONPATH", packages)
             .arg(task("task.py"))
             .arg(mode)
@@ -227,7 +234,7 @@ fn the_typescript_clients_over_both() {
     fs::copy(task("task.mjs"), &script).expect("the directory is ours");
     for revision in ["2025-11-25", "2026-07-28"] {
         let node = || {
-            let mut command = Command::new("node");
+            let mut command = bounded("node");
             command.arg(&script).arg(revision);
             command
         };

@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
-use crate::{ground::Ground, wire::Wire};
+use crate::{
+    ground::{Ground, until},
+    wire::Wire,
+};
 
 const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 
@@ -114,13 +117,7 @@ async fn a_cancelled_command_is_killed_and_its_environment_lives_on() {
             )
             .await;
         assert_eq!(ended["stdout"]["head"], "still here\n");
-        for _ in 0..500 {
-            if ground.fake.left().1 == 0 {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        assert_eq!(ground.fake.left().1, 0, "commands that still run");
+        until("the command is gone", || ground.fake.left().1 == 0).await;
         wire.close().await.expect("an orderly end");
     }
     ground.assert_empty();
@@ -147,13 +144,8 @@ async fn a_cancelled_creation_leaves_nothing() {
         "params": {"requestId": id},
     }))
     .await;
-    for _ in 0..500 {
-        if ground.fake.abandoned.load(Ordering::SeqCst) == 1 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert_eq!(ground.fake.abandoned.load(Ordering::SeqCst), 1);
+    let abandoned = || ground.fake.abandoned.load(Ordering::SeqCst);
+    until("the creation is abandoned", || abandoned() == 1).await;
     let listed = wire.done("environment_list", json!({})).await;
     assert_eq!(listed["environments"], json!([]));
     wire.close().await.expect("an orderly end");

@@ -47,3 +47,14 @@ impl Ground {
         assert_eq!(files, 0, "files in the scratch directory");
     }
 }
+
+/// Waits for something that must come about, and for no longer than anybody would.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain until {what}");
+}

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::ground::Ground;
+use crate::ground::{Ground, until};
 
 struct Host {
     ground: Ground,
@@ -329,9 +329,7 @@ async fn a_client_that_hangs_up_cancels_its_command() {
     }
     assert_eq!(host.ground.fake.left().1, 1);
     drop(stream);
-    while host.ground.fake.left().1 > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    until("the command is gone", || host.ground.fake.left().1 == 0).await;
     host.end().await;
 }
 
@@ -372,15 +370,11 @@ async fn an_older_client_has_a_session_and_can_cancel_in_it() {
             &call(3, "command_run", command).to_string(),
         )
         .await;
-    while host.ground.fake.left().1 == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    until("the command runs", || host.ground.fake.left().1 == 1).await;
     let cancel =
         json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 3}});
     assert_eq!(post(cancel).await.status, 202);
-    while host.ground.fake.left().1 > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    until("the command is gone", || host.ground.fake.left().1 == 0).await;
     drop(running);
     let ended = host.send("DELETE", "/mcp", &headers, "").await;
     assert!((200..300).contains(&ended.status), "{}", ended.status);

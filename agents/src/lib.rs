@@ -5,8 +5,11 @@
 //! back as far as the owner wants it.
 #![forbid(unsafe_code)]
 
-pub mod egress;
 pub mod changes;
+pub mod egress;
+pub mod install;
+pub mod mcp;
 pub mod policy;
+pub mod service;
 
 pub use policy::Policy;

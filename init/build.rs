@@ -53,7 +53,7 @@ fn main() {
     arguments.extend(LINK);
     let script = output.join("left-out.ld");
     std::fs::write(&script, LEFT_OUT).expect("cargo gives a directory to write to");
-    let script = format!("-Clink-arg=-Wl,--script={}", script.display());
+    let script = format!("-Clink-arg=-T{}", script.display());
     arguments.push(&script);
     compile(Path::new("src/main.rs"), &program, &arguments);
     println!("cargo:rustc-env=ENVD_INIT_BINARY={}", program.display());

@@ -111,6 +111,7 @@ fn target(mount: &Mount) -> &Path {
         Mount::Bind { target, .. }
         | Mount::Tmpfs { target, .. }
         | Mount::Scratch { target, .. }
+        | Mount::Overlay { target, .. }
         | Mount::Proc { target }
         | Mount::Devices { target }
         | Mount::File { target, .. }

@@ -107,9 +107,10 @@ impl HttpServer {
     pub async fn serve(self, service: Arc<dyn Service>, stop: CancellationToken) {
         let owner = Owner::random();
         let over = stop.child_token();
+        let server = Server::new(service.clone(), owner.clone(), over.clone());
         let door = Arc::new(Door {
             token: self.token.clone(),
-            protocol: protocol(&self, service.clone(), &owner, &over),
+            protocol: protocol(&self, server.clone(), over),
         });
         let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let mut connections = JoinSet::new();
@@ -138,8 +139,8 @@ impl HttpServer {
                     .await;
             });
         }
-        over.cancel();
         connections.shutdown().await;
+        server.end().await;
         service.release(&owner).await;
     }
 }
@@ -161,12 +162,7 @@ async fn accept(
 type Protocol = StreamableHttpService<Server, LocalSessionManager>;
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
-fn protocol(
-    host: &HttpServer,
-    service: Arc<dyn Service>,
-    owner: &Owner,
-    over: &CancellationToken,
-) -> Protocol {
+fn protocol(host: &HttpServer, server: Server, over: CancellationToken) -> Protocol {
     let port = host.address.port();
     // A page that has its name resolved to loopback sends that name as Host; a page elsewhere sends its Origin.
     let config = StreamableHttpServerConfig::default()
@@ -174,10 +170,9 @@ fn protocol(
         .with_allowed_origins(&host.origins)
         .enforce_origin_validation()
         .with_max_request_body_bytes(MOST_REQUEST)
-        .with_cancellation_token(over.clone());
+        .with_cancellation_token(over);
     let mut sessions = LocalSessionManager::default();
     sessions.session_config.keep_alive = Some(SESSION_SILENCE);
-    let server = Server::new(service, owner.clone(), over.clone());
     StreamableHttpService::new(move || Ok(server.clone()), Arc::new(sessions), config)
 }
 

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use rmcp::{
@@ -37,7 +38,9 @@ const INSTRUCTIONS: &str = "Throwaway environments with exact toolchains. Create
 const TOOLS_FRESH_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Calls at a time for one owner. No model needs as many; a flood of them is refused before it costs anything.
-const MOST_CALLS: usize = 256;
+const MOST_CALLS: u32 = 256;
+/// How long the end waits for calls that were cancelled.
+const LAST_MOMENT: Duration = Duration::from_secs(10);
 /// Most characters of what a client calls itself.
 const MOST_CLIENT_NAME: usize = 100;
 
@@ -57,8 +60,18 @@ impl Server {
             service,
             owner,
             over,
-            places: Arc::new(Semaphore::new(MOST_CALLS)),
+            places: Arc::new(Semaphore::new(MOST_CALLS as usize)),
         }
+    }
+
+    /// Cancels the calls that are still being carried out, and waits until each has seen it: what one of them makes in its last
+    /// moment is then there to be released. Later calls are refused.
+    pub(super) async fn end(&self) {
+        self.over.cancel();
+        let all = self.places.acquire_many(MOST_CALLS);
+        // A call that does not come back in this time blocks its thread. Its owner's end is noticed elsewhere, too.
+        let _ = tokio::time::timeout(LAST_MOMENT, all).await;
+        self.places.close();
     }
 
     fn call(&self, context: &RequestContext<RoleServer>, listener: Arc<dyn Listener>) -> Call {

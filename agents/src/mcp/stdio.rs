@@ -129,10 +129,10 @@ pub async fn serve(
     // Its own token: rmcp cancels what it was given when a client leaves, and `stop` may be shared.
     let serving = stop.child_token();
     let outcome = tokio::select! {
-        outcome = conversation(server, transport, serving) => outcome,
+        outcome = conversation(server.clone(), transport, serving) => outcome,
         never = cancel_calls(&ended, &stop, &over) => match never {},
     };
-    over.cancel();
+    server.end().await;
     service.release(&owner).await;
     outcome
 }

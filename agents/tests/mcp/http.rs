@@ -1,6 +1,9 @@
 //! Who may speak to the server over HTTP, and what is left when it ends.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use envd_agents::mcp::{HttpOptions, HttpServer, Token};
 use serde_json::{Value, json};
@@ -304,6 +307,33 @@ async fn environments_outlive_connections_and_end_with_the_server() {
     let listed = host.call("environment_list", json!({})).await;
     assert_eq!(listed["environments"].as_array().map(Vec::len), Some(1));
     host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_made_in_the_last_moment_is_released_too() {
+    let host = Host::new().await;
+    let arguments = json!({"from": {"packages": ["blocking"]}});
+    let (headers, body) = host.modern(
+        1,
+        "tools/call",
+        json!({"name": "environment_create", "arguments": arguments}),
+    );
+    let _stream = host.open("POST", "/mcp", &headers, &body).await;
+    let Host {
+        ground,
+        stop,
+        serving,
+        ..
+    } = host;
+    let blocked = || ground.fake.blocked.load(Ordering::SeqCst);
+    until("the call cannot be interrupted", blocked).await;
+    stop.cancel();
+    // A server that did not wait for the call would be gone by now.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    ground.fake.unblock.store(true, Ordering::SeqCst);
+    serving.await.expect("the server does not panic");
+    until("the environment was made", || !blocked()).await;
+    ground.assert_empty();
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -37,6 +37,9 @@ const PACKAGES: [(&str, &str); 3] = [
 /// A package that nobody has made yet, and that takes for ever: for tests of cancellation.
 const ENDLESS: &str = "endless";
 
+/// A package whose making cannot be interrupted for a while: for tests of the last moment.
+const BLOCKING: &str = "blocking";
+
 struct Lent {
     owner: Owner,
     info: environment::Environment,
@@ -58,6 +61,9 @@ pub struct Fake {
     state: Mutex<State>,
     /// Calls that were dropped before they were done.
     pub abandoned: Arc<AtomicU64>,
+    /// Whether there is a call that cannot be interrupted now, until `unblock` is set.
+    pub blocked: AtomicBool,
+    pub unblock: AtomicBool,
     /// What the clients that listed environments said they are.
     pub listers: Mutex<Vec<Option<String>>>,
 }
@@ -81,6 +87,8 @@ impl Fake {
             scratch: scratch.to_owned(),
             state: Mutex::default(),
             abandoned: Arc::default(),
+            blocked: AtomicBool::default(),
+            unblock: AtomicBool::default(),
             listers: Mutex::default(),
         })
     }
@@ -229,7 +237,14 @@ impl Service for Fake {
                     if name == ENDLESS {
                         std::future::pending::<()>().await;
                     }
-                    known(name)?;
+                    if name == BLOCKING {
+                        self.blocked.store(true, Ordering::SeqCst);
+                        while !self.unblock.load(Ordering::SeqCst) {
+                            std::thread::sleep(Duration::from_millis(5));
+                        }
+                    } else {
+                        known(name)?;
+                    }
                 }
             }
             let info = self.new_environment(
@@ -251,6 +266,7 @@ impl Service for Fake {
                 },
             )?;
             abandoned.0 = None;
+            self.blocked.store(false, Ordering::SeqCst);
             Ok(info)
         })
     }

@@ -16,7 +16,7 @@ use crate::{
     devices,
     error::SetupError,
     plan::Mount,
-    root::{self, Stage, Tree},
+    root::{self, Kept, Stage, Tree},
     sys,
     target::{Inside, Kind, mount_error},
 };
@@ -164,7 +164,8 @@ fn scratch(
         .pair(Mode::from_raw_mode(found.st_mode))
         .map_err(overlay)?;
     let at = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place));
-    root::mount_overlay(&[lower.as_fd()], upper.as_fd(), work.as_fd(), at).map_err(overlay)
+    let lowers = [lower.as_fd()];
+    root::mount_overlay(&lowers, upper.as_fd(), work.as_fd(), at, Kept::Safely).map_err(overlay)
 }
 
 /// Mounts a new file system on a place inside.

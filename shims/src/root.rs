@@ -186,6 +186,15 @@ impl Stage {
     }
 }
 
+/// Whether what is written to an overlay must outlast a power cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// When the overlay goes, all that is dirty on the whole file system of its upper directory is written first.
+    Safely,
+    /// Nothing waits for the disk. The directories serve no second overlay.
+    Volatile,
+}
+
 /// Mounts an overlay on the current directory's `target`.
 ///
 /// Directories are named by their descriptors, relative to `/proc/self/fd`: no path needs quoting, hundreds fit into the
@@ -195,8 +204,12 @@ pub(crate) fn mount_overlay(
     upper: BorrowedFd<'_>,
     work: BorrowedFd<'_>,
     target: impl rustix::path::Arg,
+    kept: Kept,
 ) -> Result<(), Errno> {
-    let mut options = String::from("userxattr,lowerdir=");
+    let mut options = String::from(match kept {
+        Kept::Safely => "userxattr,lowerdir=",
+        Kept::Volatile => "userxattr,volatile,lowerdir=",
+    });
     for (index, lower) in lowers.iter().enumerate() {
         let separator = if index == 0 { "" } else { ":" };
         let _ = write!(options, "{separator}{}", lower.as_raw_fd());
@@ -224,6 +237,7 @@ pub(crate) fn assemble(
     sources: &Sources,
     mounts: &[Mount],
     stage: &mut Option<Stage>,
+    kept: Kept,
 ) -> Result<(Inside, Vec<bool>), SetupError> {
     let mut planted = vec![false; mounts.len()];
     match (sources, root) {
@@ -247,7 +261,7 @@ pub(crate) fn assemble(
                 (None, None) => return Err(overlay(Errno::INVAL)),
             };
             let lowers: Vec<_> = lowers.iter().map(AsFd::as_fd).collect();
-            mount_overlay(&lowers, upper.as_fd(), work.as_fd(), STAGE).map_err(overlay)?;
+            mount_overlay(&lowers, upper.as_fd(), work.as_fd(), STAGE, kept).map_err(overlay)?;
         }
         (Sources::ReadOnly(tree), Root::ReadOnly { directory }) => {
             let failed = |source: crate::Errno| SetupError::ReadOnlyRoot {

@@ -162,7 +162,12 @@ fn build(prepared: &Prepared<'_>) -> Result<Inside, SetupError> {
         (_, true) => Some(Stage::mount(None)?),
         _ => None,
     };
-    let (inside, planted) = root::assemble(&plan.root, &sources, &plan.mounts, &mut stage)?;
+    // What a recorded command leaves is read as soon as it ends, and kept elsewhere.
+    let kept = match plan.privileges.record_ownership {
+        true => root::Kept::Volatile,
+        false => root::Kept::Safely,
+    };
+    let (inside, planted) = root::assemble(&plan.root, &sources, &plan.mounts, &mut stage, kept)?;
     let caller_is_root = prepared.caller.uid == 0;
     let sourced = plan.mounts.iter().zip(&opened);
     for ((mount, source), _) in sourced.zip(planted).filter(|(_, planted)| !planted) {

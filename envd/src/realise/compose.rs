@@ -1,7 +1,7 @@
 //! From package trees to one root as it is before anything was configured: the packages' files merged strictly, dpkg's
 //! database as dpkg itself would have written it after `--unpack`, and the links that make `/usr` merged.
 
-use std::{collections::BTreeMap, io::Read};
+use std::{collections::BTreeMap, io::Read, sync::OnceLock};
 
 use envd_store::{Entry, Meta, Node, Session, Store, Tree, TreeError, TreeId, TreePath, merge};
 use md5::{Digest as _, Md5};
@@ -39,6 +39,8 @@ pub struct Package {
     pub provides: Vec<String>,
     /// What it activates and is interested in.
     pub triggers: Vec<Trigger>,
+    /// Its files where they belong in a root, once they were needed.
+    pub placed: OnceLock<Tree>,
 }
 
 /// A line of a package's triggers file (deb-triggers(5)).
@@ -113,6 +115,7 @@ impl Package {
             depends: [names("Pre-Depends"), names("Depends")].concat(),
             provides: names("Provides"),
             triggers: triggers(store, id, &tree)?,
+            placed: OnceLock::new(),
             name,
             architecture,
             control: control.trim_end().to_owned(),
@@ -172,31 +175,27 @@ pub fn compose(
     packages: &[&Package],
     known: &Known,
 ) -> Result<Tree, RealiseError> {
-    let mut parts = Vec::with_capacity(packages.len() + 1);
+    let database = database(session, packages, known)?;
+    let mut parts = vec![(String::from("dpkg's database"), &database)];
     let mut replaces = BTreeMap::new();
     for package in packages {
         parts.push((package.name.clone(), placed(package)?));
         replaces.insert(package.name.as_str(), package.replaces());
     }
-    parts.push((
-        String::from("dpkg's database"),
-        database(session, packages, known)?,
-    ));
-    let borrowed: Vec<(String, &Tree)> = parts
-        .iter()
-        .map(|(label, tree)| (label.clone(), tree))
-        .collect();
     let may_replace = |winner: &str, loser: &str| {
         replaces
             .get(winner)
             .is_some_and(|names: &Vec<String>| names.iter().any(|name| name == loser))
     };
-    let merged = merge(&borrowed, &may_replace).map_err(RealiseError::Merge)?;
+    let merged = merge(&parts, &may_replace).map_err(RealiseError::Merge)?;
     with_merged_usr(&merged)
 }
 
 /// The package's files where they belong in a root.
-fn placed(package: &Package) -> Result<Tree, RealiseError> {
+fn placed(package: &Package) -> Result<&Tree, RealiseError> {
+    if let Some(placed) = package.placed.get() {
+        return Ok(placed);
+    }
     let info = package.info_name();
     let place = |from: &TreePath| -> Option<TreePath> {
         let text = from.as_bytes();
@@ -224,9 +223,10 @@ fn placed(package: &Package) -> Result<Tree, RealiseError> {
             .insert(to, entry)
             .map_err(|source| tree_error(package, source))?;
     }
-    builder
+    let placed = builder
         .finish()
-        .map_err(|source| tree_error(package, source))
+        .map_err(|source| tree_error(package, source))?;
+    Ok(package.placed.get_or_init(|| placed))
 }
 
 fn tree_error(package: &Package, source: TreeError) -> RealiseError {

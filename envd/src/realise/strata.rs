@@ -190,6 +190,7 @@ mod tests {
             depends: depends.iter().map(|&name| name.to_owned()).collect(),
             provides: Vec::new(),
             triggers: Vec::new(),
+            placed: std::sync::OnceLock::new(),
         }
     }
 

@@ -109,7 +109,13 @@ fn mount_overlay() -> Result<(), Errno> {
     }
     let open = |name: &str| root::open_directory(Path::new(name));
     let (lower, upper, work) = (open("/tmp/lower")?, open("/tmp/upper")?, open("/tmp/work")?);
-    root::mount_overlay(&[lower.as_fd()], upper.as_fd(), work.as_fd(), "/tmp")?;
+    root::mount_overlay(
+        &[lower.as_fd()],
+        upper.as_fd(),
+        work.as_fd(),
+        "/tmp",
+        root::Kept::Safely,
+    )?;
     Ok(())
 }
 

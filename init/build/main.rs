@@ -1,4 +1,4 @@
-//! Builds the program without a C library that `BINARY` is, from the same sources as the library.
+//! Builds the programs without a C library that `INIT` and `LAUNCHER` are, from the same sources as the library.
 
 mod freestanding;
 
@@ -9,6 +9,11 @@ fn main() {
     println!("cargo:rerun-if-changed=src");
     println!("cargo:rustc-check-cfg=cfg(freestanding)");
     let library = freestanding::library("envd_init", Path::new("src/lib.rs"), &[]);
-    let program = freestanding::program("envd-init", Path::new("src/main.rs"), &[&library]);
-    println!("cargo:rustc-env=ENVD_INIT_BINARY={}", program.display());
+    for (name, source, variable) in [
+        ("envd-init", "src/main.rs", "ENVD_INIT_PROGRAM"),
+        ("envd-launcher", "src/resident.rs", "ENVD_LAUNCHER_PROGRAM"),
+    ] {
+        let program = freestanding::program(name, Path::new(source), &[&library]);
+        println!("cargo:rustc-env={variable}={}", program.display());
+    }
 }

@@ -8,18 +8,21 @@ use crate::{
     program::{self, Program},
     protocol::{FAILURE_LENGTH, Failure, LAUNCH, LAUNCH_FILE, LAUNCHED, LONGEST_PACKET, Stage},
     serve,
-    sys::{self, Descriptor, Disposition, Errno, Packet, Region, constant::*},
+    sys::{self, Descriptor, Disposition, Errno, Packet, Region, Start, constant::*},
 };
 
+/// The socket is what it inherits as standard input.
+const SOCKET: Descriptor = 0;
+
 /// Serves until the socket's other end closes; gives the exit code.
-pub fn run(socket: Descriptor) -> i32 {
+pub fn run(_: &Start) -> i32 {
     // Their ends need no one: whoever wants to know has a pidfd.
     if sys::set_disposition(SIGCHLD, Disposition::Ignore).is_err() {
         return 1;
     }
     // PID 1 keeps the standard descriptors, and must not keep this.
-    let moved = sys::move_above(socket, 3).and_then(|moved| {
-        sys::duplicate_to(1, socket)?;
+    let moved = sys::move_above(SOCKET, 3).and_then(|moved| {
+        sys::duplicate_to(1, SOCKET)?;
         Ok(moved)
     });
     let Ok(socket) = moved else {

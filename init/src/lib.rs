@@ -5,7 +5,7 @@
 //! as long as the command and its owner both do, and to be of no use to what runs beside it.
 //!
 //! No allocation, no `std`, no C library: the same code is linked into envd and is a program of a few pages by itself
-//! ([`BINARY`]).
+//! ([`INIT`], [`LAUNCHER`]).
 
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
@@ -14,18 +14,20 @@ pub mod apply;
 pub mod container;
 mod execute;
 pub mod launch;
-mod launcher;
+pub mod launcher;
 pub mod program;
 pub mod protocol;
 pub mod request;
-mod run;
 mod serve;
 #[allow(unsafe_code)]
 pub mod sys;
 
-pub use run::run;
 pub use sys::{Errno, Pid};
 
-/// The program without a C library, to be written to a file and executed.
+/// The program `envd-init`, to be written to a file and executed: PID 1 of containers (see [`container`]).
 #[cfg(not(freestanding))]
-pub static BINARY: &[u8] = include_bytes!(env!("ENVD_INIT_BINARY"));
+pub static INIT: &[u8] = include_bytes!(env!("ENVD_INIT_PROGRAM"));
+
+/// The program `envd-launcher`, to be written to a file and executed: it makes environments (see [`launcher`]).
+#[cfg(not(freestanding))]
+pub static LAUNCHER: &[u8] = include_bytes!(env!("ENVD_LAUNCHER_PROGRAM"));

@@ -1,7 +1,7 @@
-//! `envd-init`: the program without a C library. What it does depends on the name it is called by; see [`envd_init::run`].
+//! `envd-init`: PID 1 of a container, a program without a C library; see [`envd_init::container`].
 #![no_std]
 #![no_main]
 
 mod freestanding;
 
-envd_init::entry!(envd_init::run);
+envd_init::entry!(envd_init::container::run);

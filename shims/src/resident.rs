@@ -2,7 +2,7 @@
 //!
 //! A copy of a large process costs a hundred times that of a small one, and one with threads must not be copied at all. So
 //! whoever makes environments again and again keeps a [`Launcher`]: the program without a C library that is in
-//! [`envd_init::BINARY`], connected by a socket. When it ends, or its owner does, every environment that it made ends.
+//! [`envd_init::LAUNCHER`], connected by a socket. When it ends, or its owner does, every environment that it made ends.
 
 use std::{
     collections::BTreeMap,
@@ -243,7 +243,7 @@ fn program_file() -> io::Result<OwnedFd> {
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
     let file = rustix::fs::memfd_create("envd-launcher", flags)?;
     let mut file = std::fs::File::from(file);
-    file.write_all(envd_init::BINARY)?;
+    file.write_all(envd_init::LAUNCHER)?;
     Ok(file.into())
 }
 

@@ -99,7 +99,10 @@ impl TreePath {
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         let key = |b: u8| if b == b'/' { 0 } else { b };
-        let mut pairs = self.0.iter().zip(&other.0);
+        // Neighbours have long beginnings in common, which are passed over eight bytes at a time.
+        let (ours, theirs) = (self.0.as_chunks::<8>().0, other.0.as_chunks::<8>().0);
+        let common = 8 * ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
+        let mut pairs = self.0[common..].iter().zip(&other.0[common..]);
         match pairs.find(|(a, b)| a != b) {
             Some((a, b)) => key(*a).cmp(&key(*b)),
             None => self.0.len().cmp(&other.0.len()),

@@ -7,7 +7,7 @@
 //! A lock is read with suspicion: it may have been merged by hand or come with somebody's branch.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
 };
 
@@ -231,6 +231,29 @@ impl Lock {
                 needs: &locked.needs,
             })
             .collect()
+    }
+
+    /// The names of the Essential packages and of all that they need.
+    pub fn essentials(&self) -> BTreeSet<String> {
+        let by_name: BTreeMap<&str, &LockedArtifact> = self
+            .artifacts
+            .iter()
+            .map(|locked| (locked.artifact.name.as_str(), locked))
+            .collect();
+        let mut found = BTreeSet::new();
+        let essential = self.artifacts.iter().filter(|locked| locked.essential);
+        let mut waiting: Vec<&LockedArtifact> = essential.collect();
+        while let Some(locked) = waiting.pop() {
+            if found.insert(locked.artifact.name.clone()) {
+                waiting.extend(
+                    locked
+                        .needs
+                        .iter()
+                        .filter_map(|name| by_name.get(name.as_str())),
+                );
+            }
+        }
+        found
     }
 
     /// What there is to download, in bytes.

@@ -75,7 +75,11 @@ pub(super) fn realise_lock(
         .iter()
         .map(|locked| locked.artifact.clone())
         .collect();
-    let realised = realise::realise(session, &artifacts, &source, &local.program, progress)?;
+    let request = realise::Request {
+        artifacts: &artifacts,
+        ahead: &lock.essentials(),
+    };
+    let realised = realise::realise(session, &request, &source, &local.program, progress)?;
     match lock.root {
         Some(expected) if expected != realised.root => Err(Failure::new(
             Kind::Integrity,

@@ -1,12 +1,16 @@
 //! From package trees to one root as it is before anything was configured: the packages' files merged strictly, dpkg's
 //! database as dpkg itself would have written it after `--unpack`, and the links that make `/usr` merged.
 
-use std::{collections::BTreeMap, io::Read};
+use std::{collections::BTreeMap, io::Read, sync::OnceLock};
 
 use envd_store::{Entry, Meta, Node, Session, Store, Tree, TreeError, TreeId, TreePath, merge};
 use md5::{Digest as _, Md5};
 
-use super::{RealiseError, configure::scripts};
+use super::{
+    RealiseError,
+    configure::scripts,
+    status::{self, Status},
+};
 use crate::provider::debian::{control::Stanza, deb::MERGED, dependency};
 
 /// One unpacked package.
@@ -27,6 +31,27 @@ pub struct Package {
     pub preinst: bool,
     /// Whether it has a `postinst` with something to do in a fresh root.
     pub postinst: bool,
+    /// Whether nothing works without it.
+    pub essential: bool,
+    /// The names that its dependencies have as alternatives.
+    pub depends: Vec<String>,
+    /// The names that it also goes by.
+    pub provides: Vec<String>,
+    /// What it activates and is interested in.
+    pub triggers: Vec<Trigger>,
+    /// Its files where they belong in a root, once they were needed.
+    pub placed: OnceLock<Tree>,
+}
+
+/// A line of a package's triggers file (deb-triggers(5)).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trigger {
+    /// The trigger: a word, or an absolute path.
+    pub name: String,
+    /// Whether the package is interested in it; else it activates it.
+    pub interest: bool,
+    /// Whether nobody waits for it.
+    pub noawait: bool,
 }
 
 impl Package {
@@ -75,10 +100,22 @@ impl Package {
             let text = read(store, &tree, &format!("control/{script}"))?;
             Ok(text.is_some_and(|text| scripts::is_needed(&name, &text)))
         };
+        let names = |field: &'static str| -> Vec<String> {
+            let clauses = fields
+                .get(field)
+                .and_then(|text| dependency::parse_field(field, text).ok());
+            let alternatives = clauses.into_iter().flatten().flatten();
+            alternatives.map(|named| named.name.to_owned()).collect()
+        };
         Ok(Self {
             preinst: pending("preinst")?,
             postinst: pending("postinst")?,
             version: field("Version")?,
+            essential: fields.get("Essential").is_some_and(|word| word == "yes"),
+            depends: [names("Pre-Depends"), names("Depends")].concat(),
+            provides: names("Provides"),
+            triggers: triggers(store, id, &tree)?,
+            placed: OnceLock::new(),
             name,
             architecture,
             control: control.trim_end().to_owned(),
@@ -87,13 +124,18 @@ impl Package {
         })
     }
 
+    /// Whether dpkg has anything to run for it, now or when others are unpacked.
+    pub fn has_something_to_run(&self) -> bool {
+        self.preinst || self.postinst || self.triggers.iter().any(|trigger| trigger.interest)
+    }
+
     fn field(&self, name: &str) -> Option<String> {
         let fields = Stanza::only(&self.control).ok()?;
         fields.get(name).map(str::to_owned)
     }
 
     /// The name under which dpkg keeps the package's own files.
-    fn info_name(&self) -> String {
+    pub fn info_name(&self) -> String {
         match self.field("Multi-Arch").as_deref() {
             Some("same") => format!("{}:{}", self.name, self.architecture),
             _ => self.name.clone(),
@@ -117,58 +159,43 @@ impl Package {
     }
 }
 
-/// The root before configuration, and which packages still have scripts to run.
-pub struct Composed {
-    /// The merged tree.
-    pub tree: Tree,
-    /// Names (as dpkg's info directory spells them) of packages with a `preinst`.
-    pub preinsts: Vec<String>,
-    /// Names of packages with a `postinst`.
-    pub postinsts: Vec<String>,
-    /// Whether any package has a script to run.
-    pub has_scripts: bool,
+/// What dpkg knows of packages that it has configured.
+#[derive(Default)]
+pub struct Known {
+    /// What it wrote about them.
+    pub status: Status,
+    /// Their triggers that were activated since, by package name.
+    pub pending: BTreeMap<String, Vec<String>>,
 }
 
-/// Merges the packages into one root. The result depends on nothing but them.
-pub fn compose(session: &Session, packages: &[Package]) -> Result<Composed, RealiseError> {
-    let mut parts = Vec::with_capacity(packages.len() + 1);
+/// Merges the packages into one root, as it is when they are unpacked and those that dpkg knows are configured. The result
+/// depends on nothing else.
+pub fn compose(
+    session: &Session,
+    packages: &[&Package],
+    known: &Known,
+) -> Result<Tree, RealiseError> {
+    let database = database(session, packages, known)?;
+    let mut parts = vec![(String::from("dpkg's database"), &database)];
     let mut replaces = BTreeMap::new();
     for package in packages {
         parts.push((package.name.clone(), placed(package)?));
         replaces.insert(package.name.as_str(), package.replaces());
     }
-    parts.push((
-        String::from("dpkg's database"),
-        database(session, packages)?,
-    ));
-    let borrowed: Vec<(String, &Tree)> = parts
-        .iter()
-        .map(|(label, tree)| (label.clone(), tree))
-        .collect();
     let may_replace = |winner: &str, loser: &str| {
         replaces
             .get(winner)
             .is_some_and(|names: &Vec<String>| names.iter().any(|name| name == loser))
     };
-    let merged = merge(&borrowed, &may_replace).map_err(RealiseError::Merge)?;
-    Ok(Composed {
-        tree: with_merged_usr(&merged)?,
-        preinsts: packages
-            .iter()
-            .filter(|p| p.preinst)
-            .map(Package::info_name)
-            .collect(),
-        postinsts: packages
-            .iter()
-            .filter(|p| p.postinst)
-            .map(|p| p.name.clone())
-            .collect(),
-        has_scripts: packages.iter().any(|p| p.preinst || p.postinst),
-    })
+    let merged = merge(&parts, &may_replace).map_err(RealiseError::Merge)?;
+    with_merged_usr(&merged)
 }
 
 /// The package's files where they belong in a root.
-fn placed(package: &Package) -> Result<Tree, RealiseError> {
+fn placed(package: &Package) -> Result<&Tree, RealiseError> {
+    if let Some(placed) = package.placed.get() {
+        return Ok(placed);
+    }
     let info = package.info_name();
     let place = |from: &TreePath| -> Option<TreePath> {
         let text = from.as_bytes();
@@ -196,9 +223,10 @@ fn placed(package: &Package) -> Result<Tree, RealiseError> {
             .insert(to, entry)
             .map_err(|source| tree_error(package, source))?;
     }
-    builder
+    let placed = builder
         .finish()
-        .map_err(|source| tree_error(package, source))
+        .map_err(|source| tree_error(package, source))?;
+    Ok(package.placed.get_or_init(|| placed))
 }
 
 fn tree_error(package: &Package, source: TreeError) -> RealiseError {
@@ -230,39 +258,41 @@ fn with_merged_usr(tree: &Tree) -> Result<Tree, RealiseError> {
 }
 
 /// dpkg's database (dpkg(1), FILES) for packages that were unpacked and, where they have no script, configured.
-fn database(session: &Session, packages: &[Package]) -> Result<Tree, RealiseError> {
+fn database(session: &Session, packages: &[&Package], known: &Known) -> Result<Tree, RealiseError> {
     let mut files = BTreeMap::<String, Vec<u8>>::new();
     files.insert("info/format".into(), b"1\n".to_vec());
     files.insert("available".into(), Vec::new());
     files.insert("diversions".into(), Vec::new());
     files.insert("statoverride".into(), Vec::new());
-    let mut status = String::new();
+    let mut text = String::new();
     let mut interests = String::new();
     for package in packages {
-        status.push_str(&stanza(session.store(), package)?);
-        for (trigger, noawait) in triggers(session.store(), package)? {
-            if trigger.split('/').any(|part| part == "..")
-                || (!trigger.starts_with('/') && trigger.contains('/'))
-            {
-                let problem = format!("{trigger:?} is no valid trigger");
-                return Err(RealiseError::Control {
-                    tree: package.id,
-                    problem,
-                });
+        let written = known.status.paragraph(&package.name, &package.architecture);
+        match written {
+            Some(paragraph) => {
+                let pending = known.pending.get(&package.name);
+                let pending: Vec<&str> =
+                    pending.into_iter().flatten().map(String::as_str).collect();
+                text.push_str(&status::with_pending(paragraph, &pending));
+                text.push('\n');
             }
-            let suffix = if noawait { "/noawait" } else { "" };
-            if trigger.starts_with('/') {
-                interests.push_str(&format!("{trigger} {}{suffix}\n", package.name));
+            None => text.push_str(&stanza(session.store(), package)?),
+        }
+        for trigger in package.triggers.iter().filter(|trigger| trigger.interest) {
+            let name = &trigger.name;
+            let suffix = if trigger.noawait { "/noawait" } else { "" };
+            if name.starts_with('/') {
+                interests.push_str(&format!("{name} {}{suffix}\n", package.name));
             } else {
                 let line = format!("{}{suffix}\n", package.name);
                 files
-                    .entry(format!("triggers/{trigger}"))
+                    .entry(format!("triggers/{name}"))
                     .or_default()
                     .extend(line.bytes());
             }
         }
     }
-    files.insert("status".into(), status.into_bytes());
+    files.insert("status".into(), text.into_bytes());
     files.insert("triggers/File".into(), interests.into_bytes());
 
     let mut builder = Tree::builder();
@@ -327,9 +357,9 @@ fn stanza(store: &Store, package: &Package) -> Result<String, RealiseError> {
     Ok(text)
 }
 
-/// What the package is interested in (deb-triggers(5)), and whether without waiting.
-fn triggers(store: &Store, package: &Package) -> Result<Vec<(String, bool)>, RealiseError> {
-    let Some(text) = read(store, &package.tree, "control/triggers")? else {
+/// The package's triggers file, as far as there is something to it.
+fn triggers(store: &Store, id: TreeId, tree: &Tree) -> Result<Vec<Trigger>, RealiseError> {
+    let Some(text) = read(store, tree, "control/triggers")? else {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
@@ -340,11 +370,27 @@ fn triggers(store: &Store, package: &Package) -> Result<Vec<(String, bool)>, Rea
             .unwrap_or("")
             .split_whitespace()
             .collect();
-        if let [directive, trigger] = words[..]
-            && directive.starts_with("interest")
-        {
-            found.push((trigger.to_owned(), directive == "interest-noawait"));
+        let [directive, name] = words[..] else {
+            continue;
+        };
+        let interest = directive.starts_with("interest");
+        if !interest && !directive.starts_with("activate") {
+            continue;
         }
+        // It becomes the name of a file.
+        if name.split('/').any(|part| part == "..")
+            || (!name.starts_with('/') && name.contains('/'))
+        {
+            return Err(RealiseError::Control {
+                tree: id,
+                problem: format!("{name:?} is no valid trigger"),
+            });
+        }
+        found.push(Trigger {
+            name: name.to_owned(),
+            interest,
+            noawait: directive.ends_with("-noawait"),
+        });
     }
     Ok(found)
 }

@@ -1,22 +1,32 @@
 //! Realising: from a list of locked artifacts to one root tree in the store and a view of it.
 //!
 //! Every stage is a function of trees with a key, so what was done for one project is not done again for another:
-//! package files become package trees ([`packages`]), these are merged ([`compose`]), the merged root is configured
-//! ([`configure`]), and the layers of that applied. The result's digest depends on the artifacts and nothing else.
+//! package files become package trees ([`packages`]), these are sorted into [`strata`], which are merged ([`compose`]) and
+//! configured ([`configure`]) one upon the other, and the layers of that applied to the whole. The result's digest depends on
+//! the artifacts and nothing else.
 
 pub mod compose;
 pub mod configure;
 pub mod key;
 pub mod packages;
+mod schedule;
+pub mod status;
+pub mod strata;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::mpsc,
     time::Instant,
 };
 
-use envd_store::{Session, Tree, TreeId, TreePath};
+use envd_store::{Session, TreeId, TreePath};
 
-use self::{compose::Composed, configure::Configuration, packages::packages};
+use self::{
+    compose::{Known, Package},
+    configure::{Configuration, Root, Scratch},
+    packages::packages,
+};
 use crate::{progress::Progress, provider::Artifact};
 
 /// Where package files come from.
@@ -123,37 +133,58 @@ pub struct Realised {
     pub trees: Vec<TreeId>,
 }
 
+/// What is to be realised.
+pub struct Request<'a> {
+    /// The files of a closure.
+    pub artifacts: &'a [Artifact],
+    /// The names of those that are likely to be configured first: they are unpacked before the others, and configured
+    /// meanwhile. The result does not depend on it.
+    pub ahead: &'a BTreeSet<String>,
+}
+
 /// Realises the artifacts. `program` is envd's own executable, for the configuration's child processes.
 pub fn realise(
     session: &Session,
-    artifacts: &[Artifact],
+    request: &Request<'_>,
     source: &dyn Source,
     program: &Path,
     progress: &dyn Progress,
 ) -> Result<Realised, RealiseError> {
     let stage = Instant::now();
-    let packages = packages(session, artifacts, source, progress)?;
+    let configuration = Configuration {
+        session,
+        program,
+        progress,
+    };
+    let (ready, when_ready) = mpsc::channel();
+    let (packages, scratch) = std::thread::scope(|scope| {
+        let ahead = scope.spawn(move || {
+            let ahead = when_ready.into_iter();
+            ahead.fold(None, |scratch, artifacts: Vec<Artifact>| {
+                self::ahead(&configuration, &artifacts, scratch)
+            })
+        });
+        let packages = packages(session, request, source, progress, ready);
+        // An ended thread is as good as one that did nothing: whatever it found is found again.
+        packages.map(|packages| (packages, ahead.join().ok().flatten()))
+    })?;
     tracing::debug!(packages = packages.len(), elapsed = ?stage.elapsed(), "packages are in the store");
 
     let stage = Instant::now();
-    let composed = compose::compose(session, &packages)?;
-    tracing::debug!(entries = composed.tree.len(), elapsed = ?stage.elapsed(), "composed");
-
-    let stage = Instant::now();
     let mut trees: Vec<TreeId> = packages.iter().map(|package| package.id).collect();
-    let Configured {
-        root,
-        layers,
+    let Root {
+        tree,
+        kept,
         scratch,
-    } = configured(session, &packages, &composed, program, progress)?;
-    trees.extend(layers);
-    let id = session.add_tree(&root)?;
+    } = root(&configuration, &packages, scratch)?;
+    trees.extend(kept);
+    let id = session.add_tree(&tree)?;
     trees.push(id);
-    tracing::debug!(elapsed = ?stage.elapsed(), "configured");
+    tracing::debug!(entries = tree.len(), elapsed = ?stage.elapsed(), "configured");
 
     let stage = Instant::now();
     let view = match scratch {
-        Some((directory, shown)) => session.transform_view(&directory, &shown, &root),
+        Some(Scratch { directory, shown }) => session.transform_view(&directory, &shown, &tree),
         None => session.view(&id),
     }?;
     tracing::debug!(elapsed = ?stage.elapsed(), "view is there");
@@ -164,56 +195,41 @@ pub fn realise(
     })
 }
 
-/// The root as it is entered.
-struct Configured {
-    root: Tree,
-    layers: Vec<TreeId>,
-    /// A private view and what it shows, where one was made on the way.
-    scratch: Option<(PathBuf, Tree)>,
+/// Configures the first strata while other packages are still being unpacked, so that what comes of it is in the store when
+/// it is wanted. Errors are left to whoever does it again.
+fn ahead(
+    configuration: &Configuration<'_>,
+    artifacts: &[Artifact],
+    scratch: Option<Scratch>,
+) -> Option<Scratch> {
+    let stage = Instant::now();
+    let packages = packages::load_all(configuration.session, artifacts).ok()?;
+    let strata = strata::strata(&packages);
+    let scratch = configuration.ahead(&packages, &strata, scratch).ok()?;
+    tracing::debug!(packages = packages.len(), elapsed = ?stage.elapsed(), "configured ahead");
+    scratch
 }
 
-fn configured(
-    session: &Session,
-    packages: &[compose::Package],
-    composed: &Composed,
-    program: &Path,
-    progress: &dyn Progress,
-) -> Result<Configured, RealiseError> {
-    if !composed.has_scripts {
-        return Ok(Configured {
-            root: composed.tree.clone(),
-            layers: Vec::new(),
+fn root(
+    configuration: &Configuration<'_>,
+    packages: &[Package],
+    scratch: Option<Scratch>,
+) -> Result<Root, RealiseError> {
+    if !packages.iter().any(|p| p.preinst || p.postinst) {
+        let whole: Vec<&Package> = packages.iter().collect();
+        return Ok(Root {
+            tree: compose::compose(configuration.session, &whole, &Known::default())?,
+            kept: Vec::new(),
             scratch: None,
         });
     }
-    require_shell(composed, packages)?;
-    let configuration = Configuration {
-        session,
-        program,
-        packages,
-        composed,
-        progress,
-    };
-    let configure::Layers { layers, scratch } = configuration.layers()?;
-    let loaded: Vec<Tree> = layers
-        .iter()
-        .map(|id| session.store().tree(id))
-        .collect::<Result<_, _>>()?;
-    let root = composed
-        .tree
-        .apply_all(&loaded.iter().collect::<Vec<_>>())
-        .map_err(RealiseError::Tree)?;
-    Ok(Configured {
-        root,
-        layers,
-        scratch,
-    })
+    require_shell(packages)?;
+    configuration.root(packages, &strata::strata(packages), scratch)
 }
 
 /// Scripts can only run where there is something to run them.
-fn require_shell(composed: &Composed, packages: &[compose::Package]) -> Result<(), RealiseError> {
-    let has = |path: &str| composed.tree.get(&checked(path)).is_some();
-    if has("usr/bin/dpkg") && (has("usr/bin/sh") || has("usr/bin/dash")) {
+fn require_shell(packages: &[Package]) -> Result<(), RealiseError> {
+    if strata::has_shell(packages.iter()) {
         return Ok(());
     }
     let scripted: Vec<&str> = packages

@@ -2,13 +2,20 @@
 //! the store has already is neither fetched nor unpacked.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{Mutex, mpsc},
+    sync::{Mutex, OnceLock, mpsc},
 };
 
-use envd_store::{Digest, Session, TreeId};
+use envd_store::{Digest, Session, Tree, TreeId};
 
-use super::{RealiseError, Source, compose::Package, key::memo_key};
+use super::{
+    RealiseError, Request, Source,
+    compose::Package,
+    key::memo_key,
+    schedule::{Milestone, Schedule, Turn},
+    strata,
+};
 use crate::{
     progress::{Phase, Progress},
     provider::{Artifact, debian::deb},
@@ -23,20 +30,94 @@ fn known(session: &Session, artifact: &Artifact) -> Option<TreeId> {
     session.store().memo(&key)
 }
 
-/// All artifacts as packages, in their own order.
+/// From how many missing packages on it is worth while to configure some before all are unpacked.
+const MANY: usize = 20;
+
+/// All artifacts as packages, in their own order. `ready` is told of those of the first strata when these are unpacked and
+/// others are not.
 pub fn packages(
     session: &Session,
-    artifacts: &[Artifact],
+    request: &Request<'_>,
     source: &dyn Source,
     progress: &dyn Progress,
+    ready: mpsc::Sender<Vec<Artifact>>,
 ) -> Result<Vec<Package>, RealiseError> {
+    let artifacts = request.artifacts;
     let missing: Vec<&Artifact> = artifacts
         .iter()
         .filter(|a| known(session, a).is_none())
         .collect();
     if !missing.is_empty() {
-        fetch_and_unpack(session, missing, source, progress)?;
+        let ahead = (missing.len() >= MANY).then(|| Ahead {
+            request,
+            ready: Mutex::new(ready),
+            second: OnceLock::new(),
+        });
+        fetch_and_unpack(session, missing, ahead.as_ref(), source, progress)?;
     }
+    load_all(session, artifacts)
+}
+
+/// What is to be told of what is done, while the rest is being done.
+struct Ahead<'a> {
+    request: &'a Request<'a>,
+    ready: Mutex<mpsc::Sender<Vec<Artifact>>>,
+    /// The names of the packages of the first two strata.
+    second: OnceLock<BTreeSet<String>>,
+}
+
+impl Ahead<'_> {
+    /// Which of these files are likely to be of the first two strata, once the control data of all is there.
+    fn sort(
+        &self,
+        session: &Session,
+        missing: &[&Artifact],
+        controls: &[OnceLock<Tree>],
+    ) -> Result<BTreeSet<usize>, RealiseError> {
+        let mut packages = Vec::new();
+        for artifact in self.request.artifacts {
+            let number = missing
+                .iter()
+                .position(|other| other.sha256 == artifact.sha256);
+            match number.and_then(|number| controls[number].get()) {
+                Some(control) => {
+                    packages.push(Package::load(
+                        session.store(),
+                        control.id(),
+                        control.clone(),
+                    )?);
+                }
+                // It was unpacked before, or is just being.
+                None if known(session, artifact).is_some() => {
+                    packages.push(load(session, artifact)?)
+                }
+                None => {}
+            }
+        }
+        let second = strata::likely(&packages);
+        let numbers = (0..missing.len()).filter(|&number| second.contains(&missing[number].name));
+        let numbers = numbers.collect();
+        let _ = self.second.set(second);
+        Ok(numbers)
+    }
+
+    fn tell(&self, milestone: Milestone) {
+        let names = match milestone {
+            Milestone::First => Some(self.request.ahead),
+            Milestone::Second => self.second.get(),
+        };
+        let Some(names) = names else { return };
+        let artifacts = self.request.artifacts.iter();
+        let artifacts = artifacts.filter(|artifact| names.contains(&artifact.name));
+        if let Ok(ready) = self.ready.lock() {
+            // Where nobody listens nothing is done ahead.
+            let _ = ready.send(artifacts.cloned().collect());
+        }
+    }
+}
+
+/// Packages that are in the store.
+pub fn load_all(session: &Session, artifacts: &[Artifact]) -> Result<Vec<Package>, RealiseError> {
     artifacts
         .iter()
         .map(|artifact| load(session, artifact))
@@ -65,40 +146,56 @@ fn load(session: &Session, artifact: &Artifact) -> Result<Package, RealiseError>
 fn fetch_and_unpack(
     session: &Session,
     mut missing: Vec<&Artifact>,
+    ahead: Option<&Ahead<'_>>,
     source: &dyn Source,
     progress: &dyn Progress,
 ) -> Result<(), RealiseError> {
     // The largest first, so that the last thread to finish has little left.
     missing.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.name.cmp(&b.name)));
     progress.started(Phase::Unpack, missing.iter().map(|a| a.size).sum());
-    let (sender, receiver) = mpsc::channel::<(usize, PathBuf)>();
-    let receiver = Mutex::new(receiver);
+    let is_first = |artifact: &Artifact| match ahead {
+        Some(ahead) => ahead.request.ahead.contains(&artifact.name),
+        None => true,
+    };
+    let first = (0..missing.len()).filter(|&number| is_first(missing[number]));
+    let schedule = Schedule::new(missing.len(), &first.collect());
+    let controls: Vec<OnceLock<Tree>> = missing.iter().map(|_| OnceLock::new()).collect();
     let failure = Mutex::new(None::<RealiseError>);
     let workers = std::thread::available_parallelism()
         .map_or(2, usize::from)
         .min(8);
+    let work = |turn: Turn, number: usize, path: PathBuf| -> Result<(), RealiseError> {
+        let artifact = missing[number];
+        let milestone = match turn {
+            Turn::Look => {
+                let _ = controls[number].set(control(session, artifact, &path)?);
+                match ahead.filter(|_| schedule.looked(number, path)) {
+                    Some(ahead) => schedule.sort(&ahead.sort(session, &missing, &controls)?),
+                    None => None,
+                }
+            }
+            Turn::Unpack => {
+                unpack(session, artifact, &path, controls[number].get())?;
+                progress.advance(Phase::Unpack, artifact.size);
+                schedule.unpacked(number)
+            }
+        };
+        if let (Some(ahead), Some(milestone)) = (ahead, milestone) {
+            ahead.tell(milestone);
+        }
+        Ok(())
+    };
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                loop {
-                    let next = receiver
-                        .lock()
-                        .ok()
-                        .and_then(|receiver| receiver.recv().ok());
-                    let Some((number, path)) = next else { return };
-                    let failed = |slot: &Mutex<Option<RealiseError>>| {
-                        slot.lock().is_ok_and(|slot| slot.is_some())
-                    };
-                    if failed(&failure) {
+                while let Some((turn, number, path)) = schedule.next() {
+                    if failure.lock().is_ok_and(|slot| slot.is_some()) {
                         continue;
                     }
-                    match unpack(session, missing[number], &path) {
-                        Ok(()) => progress.advance(Phase::Unpack, missing[number].size),
-                        Err(error) => {
-                            if let Ok(mut slot) = failure.lock() {
-                                slot.get_or_insert(error);
-                            }
-                        }
+                    if let Err(error) = work(turn, number, path)
+                        && let Ok(mut slot) = failure.lock()
+                    {
+                        slot.get_or_insert(error);
                     }
                 }
             });
@@ -108,12 +205,11 @@ fn fetch_and_unpack(
             &session.store().path("fetch"),
             progress,
             &|number, path| {
-                // A closed channel means that every worker has ended: the failure slot says why.
-                let _ = sender.send((number, path));
+                schedule.arrived(number, path);
                 failure.lock().is_ok_and(|slot| slot.is_none())
             },
         );
-        drop(sender);
+        schedule.end();
         fetched.map_err(RealiseError::Fetch)
     })?;
     progress.finished(Phase::Unpack);
@@ -123,12 +219,17 @@ fn fetch_and_unpack(
     }
 }
 
-fn unpack(session: &Session, artifact: &Artifact, path: &Path) -> Result<(), RealiseError> {
-    let refused = |source: deb::DebError| RealiseError::Unpack {
+fn refused(artifact: &Artifact) -> impl Fn(deb::DebError) -> RealiseError {
+    |source| RealiseError::Unpack {
         name: artifact.name.clone(),
         version: artifact.version.clone(),
         source: Box::new(source),
-    };
+    }
+}
+
+/// The control data of a package file.
+fn control(session: &Session, artifact: &Artifact, path: &Path) -> Result<Tree, RealiseError> {
+    let refused = refused(artifact);
     // The file was checked when it came; whatever happened to it since is found here, at a thousandth of the cost of what follows.
     let found = std::fs::File::open(path).and_then(|mut file| Digest::of_reader(&mut file));
     let (found, _) = found.map_err(|e| refused(deb::DebError::Read(e)))?;
@@ -140,7 +241,24 @@ fn unpack(session: &Session, artifact: &Artifact, path: &Path) -> Result<(), Rea
             found,
         }));
     }
-    let tree = deb::unpack(session, path).map_err(refused)?;
+    deb::control(session, path).map_err(refused)
+}
+
+fn unpack(
+    session: &Session,
+    artifact: &Artifact,
+    path: &Path,
+    looked_at: Option<&Tree>,
+) -> Result<(), RealiseError> {
+    let own;
+    let control = match looked_at {
+        Some(control) => control,
+        None => {
+            own = control(session, artifact, path)?;
+            &own
+        }
+    };
+    let tree = deb::unpack_rest(session, path, control).map_err(refused(artifact))?;
     let id = session.add_tree(&tree)?;
     let key = memo_key(&["deb", UNPACK_VERSION, &artifact.sha256.to_string()]);
     Ok(session.set_memo(&key, &id)?)

@@ -102,7 +102,8 @@ fn step(
             work,
             on,
             path,
-        } => overlay(table, lowers, upper, work, on, path),
+            volatile,
+        } => overlay(table, lowers, (upper, work), (on, path), volatile),
         Operation::Ensure {
             to,
             root,
@@ -232,13 +233,15 @@ fn copy(
 fn overlay(
     table: &Table,
     lowers: Slots<'_>,
-    upper: Slot,
-    work: Slot,
-    on: Slot,
-    path: &CStr,
+    (upper, work): (Slot, Slot),
+    (on, path): (Slot, &CStr),
+    volatile: bool,
 ) -> Result<(), Errno> {
     let mut options = Text::<LONGEST_OPTIONS>::new();
-    let mut before: &[u8] = b"userxattr,lowerdir=";
+    let mut before: &[u8] = match volatile {
+        true => b"userxattr,volatile,lowerdir=",
+        false => b"userxattr,lowerdir=",
+    };
     for lower in lowers.iter() {
         options.put(before, table.need(lower)?)?;
         before = b":";

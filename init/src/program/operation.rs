@@ -58,8 +58,9 @@ operations! {
     7 MakeFile { parent: Slot, path: &'p CStr, mode: u32, content: &'p [u8], }
     /// Make a symbolic link where nothing is.
     8 MakeLink { parent: Slot, path: &'p CStr, points_to: &'p CStr, }
-    /// Mount an overlay on a path of the host, or on what a slot holds.
-    9 Overlay { lowers: Slots<'p>, upper: Slot, work: Slot, on: Slot, path: &'p CStr, }
+    /// Mount an overlay on a path of the host, or on what a slot holds. One that is `volatile` waits for no disk when it goes,
+    /// and its directories serve no second one.
+    9 Overlay { lowers: Slots<'p>, upper: Slot, work: Slot, on: Slot, path: &'p CStr, volatile: bool, }
     /// Open a path inside a root, making it and its parents where missing.
     10 Ensure { to: Slot, root: Slot, path: &'p CStr, like: Like, }
     /// Copy one mount at a path below an opened directory; see `CopyTree` for `optional`.

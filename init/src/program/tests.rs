@@ -29,6 +29,7 @@ const SOME: [Operation<'static>; 5] = [
         work: Slot(8),
         on: Slot(0),
         path: c"/tmp",
+        volatile: true,
     },
     Operation::Ensure {
         to: Slot(9),

@@ -39,7 +39,7 @@ pub fn program(name: &str) -> PathBuf {
         for name in NAMES.into_iter().chain(others) {
             // Another run of these tests may be executing what is there.
             let new = directory.join(format!("{name}.{}", std::process::id()));
-            fs::write(&new, envd_init::BINARY).expect("written");
+            fs::write(&new, envd_init::INIT).expect("written");
             fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("our own");
             fs::rename(&new, directory.join(name)).expect("one directory");
         }

@@ -6,7 +6,7 @@ use crate::harness::{NAMES, fields, first, shell};
 
 #[test]
 fn the_file_is_small() {
-    let size = envd_init::BINARY.len();
+    let size = envd_init::INIT.len();
     assert!(size <= 48 * 1024, "{size} bytes");
 }
 

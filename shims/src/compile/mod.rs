@@ -311,6 +311,8 @@ impl<'p> Compiler<'p> {
                     work,
                     on: Slot(0),
                     path: &stage,
+                    // What a recorded command leaves is read as soon as it ends, and kept elsewhere.
+                    volatile: self.plan.privileges.record_ownership,
                 };
                 self.push(operation, origin);
             }

@@ -258,6 +258,7 @@ impl Compiler<'_> {
             work,
             on: place,
             path: c"",
+            volatile: false,
         };
         let origin = SetupError::Overlay {
             target: target.to_owned(),

@@ -13,8 +13,19 @@ use crate::{
     seccomp,
 };
 
-/// System calls the recorder answers. The bare `setgroups` of programs that give up privileges is pretended: it fails in
-/// a map of one group, and has nothing to give up.
+/// System calls that succeed without effect while ownership is recorded. The bare `setgroups` of programs that give up
+/// privileges fails in a map of one group, and has nothing to give up. Nothing waits for the disk, since what is on it is
+/// read back at once and kept elsewhere: dpkg would wait some sixty times.
+const PRETENDED: &[libc::c_long] = &[
+    libc::SYS_setgroups,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_sync,
+    libc::SYS_syncfs,
+    libc::SYS_sync_file_range,
+];
+
+/// System calls the recorder answers.
 #[cfg(target_arch = "x86_64")]
 const RECORDED: &[libc::c_long] = &[
     libc::SYS_chown,
@@ -102,7 +113,7 @@ impl Compiler<'_> {
         let privileges = &self.plan.privileges;
         let listen = privileges.record_ownership;
         let (recorded, pretended): (&[_], &[_]) = if listen {
-            (RECORDED, &[libc::SYS_setgroups])
+            (RECORDED, PRETENDED)
         } else {
             (&[], &[])
         };

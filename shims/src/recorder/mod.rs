@@ -13,6 +13,7 @@
 //! | setxattr of `security.capability` | success, noted |
 //! | other setxattr | EOPNOTSUPP: programs then take their way for file systems without (success would leave files that `cp -p` makes at mode 600) |
 //! | setgroups | success, without effect: there are no groups to give up |
+//! | fsync and its kin | success, without effect: what comes of the run is read at once, and kept elsewhere |
 //! | setuid and its kin | the kernel's own answer: pretending would make what the script does next unsafe |
 
 mod calls;

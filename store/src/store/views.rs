@@ -62,7 +62,7 @@ impl Session {
             session: self,
             top: top.as_fd(),
         }
-        .fill(tree)?;
+        .fill(tree, &|_, _| false)?;
         seal(top.as_fd(), hold::COMPLETE as u16).context("finish the view", path)?;
         Ok((name, top))
     }
@@ -133,6 +133,10 @@ impl<'a> Leaf<'a> {
 struct Directory<'a> {
     path: Option<&'a TreePath>,
     mode: u16,
+    /// Whether it is there already.
+    exists: bool,
+    /// Whether a directory is made in it.
+    grows: bool,
     leaves: Vec<(&'a TreePath, Leaf<'a>)>,
     /// The index of the last directory directly in it, or its own: once that one is made, this one's time can be set.
     ready: usize,
@@ -167,17 +171,23 @@ pub(super) struct Filler<'a> {
 }
 
 impl Filler<'_> {
-    /// One thread makes the directories, in order, and then helps the other, which fills those that are ready from the start.
-    fn fill(&self, tree: &Tree) -> Result<()> {
-        let directories = plan(tree);
+    /// Puts in all of a tree but what is `there` already. One thread makes the directories, in order, and then helps the other,
+    /// which fills those that are ready from the start.
+    pub(super) fn fill(
+        &self,
+        tree: &Tree,
+        there: &dyn Fn(&TreePath, &Entry) -> bool,
+    ) -> Result<()> {
+        let directories = plan(tree, there);
         let mut order: Vec<usize> = (0..directories.len()).collect();
         order.sort_unstable_by_key(|&index| directories[index].ready);
         let shared = Shared::default();
         let make = || {
             for (index, directory) in directories.iter().enumerate() {
-                let made = directory
-                    .path
-                    .map_or(Ok(()), |path| self.make_directory(path, directory.mode));
+                let made = match directory.path {
+                    Some(path) if !directory.exists => self.make_directory(path, directory.mode),
+                    _ => Ok(()),
+                };
                 if let Err(error) = made {
                     return shared.fail(error);
                 }
@@ -221,7 +231,7 @@ impl Filler<'_> {
         }
     }
 
-    pub(super) fn make_directory(&self, path: &TreePath, mode: u16) -> Result<()> {
+    fn make_directory(&self, path: &TreePath, mode: u16) -> Result<()> {
         mkdirat(self.top, path.as_bytes(), Mode::from_raw_mode(mode.into()))
             .context("create the directory", || path.as_path().to_owned())
     }
@@ -232,6 +242,9 @@ impl Filler<'_> {
     }
 
     fn fill_directory(&self, directory: &Directory<'_>) -> Result<()> {
+        if directory.exists && !directory.grows && directory.leaves.is_empty() {
+            return Ok(());
+        }
         let opened = directory.path.map(|path| self.open(path)).transpose()?;
         let fd = opened.as_ref().map_or(self.top, AsFd::as_fd);
         for (path, leaf) in &directory.leaves {
@@ -251,12 +264,7 @@ impl Filler<'_> {
     }
 
     /// Puts a file or a symbolic link into the open directory that is its parent.
-    pub(super) fn place(
-        &self,
-        parent: BorrowedFd<'_>,
-        path: &TreePath,
-        leaf: &Leaf<'_>,
-    ) -> Result<()> {
+    fn place(&self, parent: BorrowedFd<'_>, path: &TreePath, leaf: &Leaf<'_>) -> Result<()> {
         let at = || path.as_path().to_owned();
         match leaf {
             Leaf::Symlink(target) => symlinkat(*target, parent, path.name())
@@ -301,11 +309,14 @@ impl Filler<'_> {
     }
 }
 
-/// Sorts a tree's entries by the directory they are in; parents come before what they contain, the root is first.
-fn plan(tree: &Tree) -> Vec<Directory<'_>> {
+/// Sorts a tree's entries by the directory they are in; parents come before what they contain, the root is first. What is
+/// `there` is left out, save for directories, whose time changes with what is put into them.
+fn plan<'a>(tree: &'a Tree, there: &dyn Fn(&TreePath, &Entry) -> bool) -> Vec<Directory<'a>> {
     let mut directories = vec![Directory {
         path: None,
         mode: hold::COMPLETE as u16,
+        exists: true,
+        grows: true,
         leaves: Vec::new(),
         ready: 0,
     }];
@@ -320,16 +331,22 @@ fn plan(tree: &Tree) -> Vec<Directory<'_>> {
         }
         if entry.is_directory() {
             let index = directories.len();
+            let exists = there(path, entry);
             if let Some(&parent) = open.last() {
                 directories[parent].ready = index;
+                directories[parent].grows |= !exists;
             }
             open.push(index);
             directories.push(Directory {
                 path: Some(path),
                 mode: directory_mode_on_disk(entry.meta.mode),
+                exists,
+                grows: false,
                 leaves: Vec::new(),
                 ready: index,
             });
+        } else if there(path, entry) {
+            continue;
         } else if let Some(leaf) = Leaf::of(tree, entry) {
             let parent = open.last().copied().unwrap_or(0);
             directories[parent].leaves.push((path, leaf));

@@ -62,25 +62,25 @@ pub enum DebError {
 
 /// Takes the package at `path` into the store and says what it holds. Its digest was checked by whoever fetched it.
 pub fn unpack(session: &Session, path: &Path) -> Result<Tree, DebError> {
-    let mut file = File::open(path).map_err(DebError::Read)?;
-    let members = members(&mut file)?;
-    let [control, data] = ["control.tar", "data.tar"]
-        .map(|stem| members.iter().filter(move |m| m.name.starts_with(stem)));
-    let only = |found: Vec<&Member>, stem: &str| match found[..] {
-        [member] => Ok(member.clone()),
-        [] => Err(DebError::Format(format!("it has no member {stem}.*"))),
-        _ => Err(DebError::Format(format!(
-            "it has more than one member {stem}.*"
-        ))),
-    };
-    let control = only(control.collect(), "control.tar")?;
-    let data = only(data.collect(), "data.tar")?;
+    let control = control(session, path)?;
+    unpack_rest(session, path, &control)
+}
 
-    let control_tree = control.unpack(session, &file, CONTROL_MAX, &mut |path| {
+/// Takes in the package's control data alone, a thousandth of the whole: a tree of `control/…`.
+pub fn control(session: &Session, path: &Path) -> Result<Tree, DebError> {
+    let mut file = File::open(path).map_err(DebError::Read)?;
+    let member = only(&members(&mut file)?, "control.tar")?;
+    member.unpack(session, &file, CONTROL_MAX, &mut |path| {
         path_below("control", &path)
-    })?;
+    })
+}
+
+/// Takes in the rest of a package whose control data is there.
+pub fn unpack_rest(session: &Session, path: &Path, control: &Tree) -> Result<Tree, DebError> {
+    let mut file = File::open(path).map_err(DebError::Read)?;
+    let member = only(&members(&mut file)?, "data.tar")?;
     let mut listed = BTreeSet::new();
-    let data_tree = data.unpack(session, &file, UNPACKED_MAX, &mut |path| {
+    let data = member.unpack(session, &file, UNPACKED_MAX, &mut |path| {
         listed.insert(path.as_bytes().to_vec());
         path_below("data", &merged_usr(path)?)
     })?;
@@ -93,7 +93,7 @@ pub fn unpack(session: &Session, path: &Path) -> Result<Tree, DebError> {
     }
     let (digest, size) = session.put(&list, 0o644)?;
     let mut builder = Tree::builder();
-    for (path, entry) in control_tree.iter().chain(data_tree.iter()) {
+    for (path, entry) in control.iter().chain(data.iter()) {
         builder.insert(path.clone(), entry.clone())?;
     }
     let meta = Meta {
@@ -111,6 +111,21 @@ pub fn unpack(session: &Session, path: &Path) -> Result<Tree, DebError> {
     Ok(builder.finish()?)
 }
 
+/// The one member whose name begins so.
+fn only(members: &[Member], stem: &str) -> Result<Member, DebError> {
+    let found: Vec<&Member> = members
+        .iter()
+        .filter(|m| m.name.starts_with(stem))
+        .collect();
+    match found[..] {
+        [member] => Ok(member.clone()),
+        [] => Err(DebError::Format(format!("it has no member {stem}.*"))),
+        _ => Err(DebError::Format(format!(
+            "it has more than one member {stem}.*"
+        ))),
+    }
+}
+
 fn fixed(path: &str) -> TreePath {
     TreePath::new(path.as_bytes()).expect("a constant of this module is a valid path")
 }
@@ -123,7 +138,7 @@ fn path_below(directory: &str, path: &TreePath) -> Option<TreePath> {
 pub const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// Where a path of a package really lies. `None` for the links (or old directories) themselves, which composing makes.
-fn merged_usr(path: TreePath) -> Option<TreePath> {
+pub(crate) fn merged_usr(path: TreePath) -> Option<TreePath> {
     let bytes = path.as_bytes();
     let first = bytes.split(|&b| b == b'/').next().unwrap_or(bytes);
     if !MERGED.iter().any(|name| name.as_bytes() == first) {
@@ -167,7 +182,13 @@ impl Member {
         let unpacked: Box<dyn Read> = match suffix {
             "" => Box::new(packed),
             ".gz" => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
-            ".xz" => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(packed)),
+            ".xz" => {
+                // Its checksums would find nothing: the whole file's SHA-256 was just compared.
+                let flags = liblzma::stream::CONCATENATED | liblzma::stream::IGNORE_CHECK;
+                let decoder = liblzma::stream::Stream::new_stream_decoder(u64::MAX, flags)
+                    .map_err(|e| DebError::Read(e.into()))?;
+                Box::new(liblzma::bufread::XzDecoder::new_stream(packed, decoder))
+            }
             ".zst" => Box::new(zstd::Decoder::with_buffer(packed).map_err(DebError::Read)?),
             _ => return Err(DebError::Compression(self.name.clone())),
         };

@@ -1,28 +1,24 @@
 //! The commands that were put off while dpkg ran: what stands in for them noted the calls, and here each is run for real, or
 //! taken from the store by what it depends on.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    ffi::OsString,
-    os::unix::ffi::OsStringExt,
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, ffi::OsString, os::unix::ffi::OsStringExt};
 
-use envd_store::{Digest, Entry, Meta, Node, Tree, TreeId};
+use envd_store::{Digest, Tree, TreeId};
 
 use super::{
-    Run, own_id, recipe,
-    step::{self, Job, StepError},
+    Run, recipe,
+    step::{self, Job, Step, StepError},
 };
 use crate::{
     progress::Phase,
     realise::{
-        RealiseError, checked, compose,
+        RealiseError,
+        compose::Package,
         key::{KeyHasher, subtree},
     },
 };
 
-/// How many commands run at once.
+/// How many processes run commands at once.
 const AT_ONCE: usize = 2;
 
 /// A call that a stand-in noted: program and arguments.
@@ -35,29 +31,17 @@ struct Waiting {
     call: Call,
 }
 
-/// What a command runs over: directories, topmost first, and the trees that they show, lowest first.
-struct Ground {
-    lowers: Vec<PathBuf>,
-    below: Vec<TreeId>,
-}
-
 impl Run<'_> {
     /// The layers of the commands that were put off, in a fixed order.
-    pub(super) fn deferred(&mut self, calls: &[Call]) -> Result<Vec<TreeId>, RealiseError> {
+    pub(super) fn deferred(&mut self, packages: &[&Package]) -> Result<Vec<TreeId>, RealiseError> {
         let mut layers = BTreeMap::new();
         let mut waiting = Vec::new();
-        if !calls.is_empty() {
-            let configured = self.configured()?;
-            for (number, call) in calls.iter().enumerate() {
-                let key = self.call_key(call, &configured)?;
-                match self.session().store().memo(&key) {
-                    Some(layer) => drop(layers.insert(number, layer)),
-                    None => waiting.push(Waiting {
-                        number,
-                        key,
-                        call: call.clone(),
-                    }),
-                }
+        let calls = sufficient(std::mem::take(&mut self.calls));
+        for (number, call) in calls.into_iter().enumerate() {
+            let key = call_key(&call, &self.ground.tree, packages)?;
+            match self.session().store().memo(&key) {
+                Some(layer) => drop(layers.insert(number, layer)),
+                None => waiting.push(Waiting { number, key, call }),
             }
         }
         if waiting.is_empty() {
@@ -65,137 +49,153 @@ impl Run<'_> {
         }
         let progress = self.configuration.progress;
         progress.started(Phase::Finish, waiting.len() as u64);
-        let mut ground = Ground {
-            lowers: self.configured_directories()?,
-            below: [Some(self.base_id), self.base_layer]
-                .into_iter()
-                .flatten()
-                .collect(),
-        };
+        let mut job = Job::new(self.session(), Vec::new());
+        // Where dpkg just ran, what it wrote lies over the view; else a view of both is made.
+        match (&self.ground.upper, &self.scratch) {
+            (Some(upper), Some(scratch)) => {
+                job.lowers = vec![upper.clone(), scratch.directory.clone()];
+                job.below.clone_from(&self.ground.parts);
+            }
+            _ => {
+                let tree = self.ground.tree.clone();
+                job.lowers = vec![self.view(&tree)?];
+                job.below = vec![self.session().add_tree(&tree)?];
+            }
+        }
+        // What takes longest begins first.
+        waiting.sort_by_key(|waiting| {
+            (
+                std::cmp::Reverse(weight(&waiting.call, packages)),
+                waiting.number,
+            )
+        });
         // Python's own modules first: the other commands are Python programs, and start several times faster with them.
         let (first, rest) = waiting.into_iter().partition(|waiting| {
             deferred_of(&waiting.call).is_some_and(|deferred| deferred.stub == recipe::Stub::Python)
         });
         for wave in [first, rest] {
-            let made = self.wave(wave, &ground)?;
-            for (number, layer, upper) in made {
+            for (number, layer, step) in self.wave(wave, &job)? {
                 layers.insert(number, layer);
-                ground.lowers.insert(0, upper);
-                ground.below.push(layer);
+                job.lowers.insert(0, step.directory.join("upper"));
+                job.below.push(layer);
             }
         }
         progress.finished(Phase::Finish);
         Ok(layers.into_values().collect())
     }
 
-    /// Runs commands that do not build on each other, some at once. Gives of each its number, its layer, and where it wrote.
+    /// Runs commands that do not build on each other, some at once. Gives of each its number, its layer, and its step.
     fn wave(
-        &mut self,
+        &self,
         waiting: Vec<Waiting>,
-        ground: &Ground,
-    ) -> Result<Vec<(usize, TreeId, PathBuf)>, RealiseError> {
-        let mut made = Vec::new();
-        let mut running = VecDeque::new();
-        let mut waiting = waiting.into_iter();
-        loop {
-            while running.len() < AT_ONCE
-                && let Some(Waiting { number, key, call }) = waiting.next()
-            {
-                let job = Job {
-                    parent: own_id(),
-                    store: self.session().store().path(""),
-                    lowers: ground.lowers.clone(),
-                    below: ground.below.clone(),
-                    directory: self.step_directory()?,
-                    command: call,
-                    stand_ins: Vec::new(),
-                };
-                let step =
-                    step::start(self.configuration.program, &job).map_err(RealiseError::Step)?;
-                running.push_back((number, key, job.directory.join("upper"), step));
-            }
-            let Some((number, key, upper, step)) = running.pop_front() else {
-                return Ok(made);
-            };
-            let layer = step.wait(&mut |_| {}).map_err(RealiseError::Step)?;
-            self.session().set_memo(&key, &layer)?;
-            self.configuration.progress.advance(Phase::Finish, 1);
-            made.push((number, layer, upper));
+        ground: &Job,
+    ) -> Result<Vec<(usize, TreeId, Step)>, RealiseError> {
+        if waiting.is_empty() {
+            return Ok(Vec::new());
         }
+        let mut job = ground.clone();
+        for Waiting { call, .. } in &waiting {
+            job.steps.push(Step {
+                directory: self.session().scratch()?,
+                command: call.clone(),
+                stand_ins: Vec::new(),
+            });
+        }
+        let progress = self.configuration.progress;
+        let mut kept = Ok(());
+        let layers = step::start(self.configuration.program, &job, AT_ONCE)
+            .and_then(|running| {
+                running.wait(&mut |_| {}, &mut |number, layer| {
+                    if kept.is_ok() {
+                        kept = self.session().set_memo(&waiting[number].key, &layer);
+                    }
+                    progress.advance(Phase::Finish, 1);
+                })
+            })
+            .map_err(RealiseError::Step)?;
+        kept?;
+        let numbers = waiting.into_iter().map(|waiting| waiting.number);
+        let made = numbers.zip(layers).zip(job.steps);
+        Ok(made
+            .map(|((number, layer), step)| (number, layer, step))
+            .collect())
     }
+}
 
-    /// What a put-off call's result depends on.
-    fn call_key(&self, call: &Call, configured: &Tree) -> Result<Digest, RealiseError> {
-        let Some(deferred) = deferred_of(call) else {
-            return Err(RealiseError::Step(StepError::Failed {
-                at: String::new(),
-                tail: format!("unknown call {call:?}"),
-            }));
-        };
-        let packages = self.configuration.packages;
-        let mut hasher = KeyHasher::new("deferred");
-        for word in recipe::words() {
-            hasher.word(word.as_bytes());
-        }
-        for word in call {
-            hasher.word(&word.clone().into_vec());
-            // A file or directory that is named is an input with all below it.
-            if let Some(path) = word.to_str().and_then(|text| text.strip_prefix('/')) {
-                hasher.word(subtree(configured, path).as_bytes());
-            }
-        }
-        let option = deferred.package_option.and_then(|option| {
-            let at = call.iter().position(|word| word == option)?;
-            // Possibly with an architecture, `python3-yaml:amd64`.
-            call.get(at + 1)?.to_str()?.split(':').next()
-        });
-        for path in deferred.files {
+/// What a put-off call's result depends on.
+fn call_key(call: &Call, configured: &Tree, packages: &[&Package]) -> Result<Digest, RealiseError> {
+    let Some(deferred) = deferred_of(call) else {
+        return Err(RealiseError::Step(StepError::Failed {
+            at: String::new(),
+            tail: format!("unknown call {call:?}"),
+        }));
+    };
+    let mut hasher = KeyHasher::new("deferred");
+    for word in recipe::words() {
+        hasher.word(word.as_bytes());
+    }
+    for word in call {
+        hasher.word(&word.clone().into_vec());
+        // A file or directory that is named is an input with all below it.
+        if let Some(path) = word.to_str().and_then(|text| text.strip_prefix('/')) {
             hasher.word(subtree(configured, path).as_bytes());
         }
-        for package in packages {
-            let is_input = deferred
-                .inputs
-                .iter()
-                .any(|pattern| recipe::matches(pattern, &package.name));
-            if is_input || option == Some(package.name.as_str()) {
-                hasher.word(package.name.as_bytes());
-                hasher.word(package.id.0.as_bytes());
-            }
+    }
+    let option = package_option(call, deferred);
+    for path in deferred.files {
+        hasher.word(subtree(configured, path).as_bytes());
+    }
+    for package in packages {
+        let is_input = deferred
+            .inputs
+            .iter()
+            .any(|pattern| recipe::matches(pattern, &package.name));
+        if is_input || option == Some(package.name.as_str()) {
+            hasher.word(package.name.as_bytes());
+            hasher.word(package.id.0.as_bytes());
         }
-        Ok(hasher.finish())
     }
+    Ok(hasher.finish())
+}
 
-    /// Keeps the calls beside the layer: a tree of one file.
-    pub(super) fn remember_calls(&self, calls: &[Call]) -> Result<TreeId, RealiseError> {
-        let mut text = Vec::new();
-        for call in calls {
-            for word in call {
-                text.extend(word.clone().into_vec());
-                text.push(0);
-            }
-            text.extend(b"\n\0");
-        }
-        let (digest, size) = self.session().put(&text, 0o644)?;
-        let mut builder = Tree::builder();
-        let meta = Meta {
-            mode: 0o644,
-            ..Meta::default()
-        };
-        let node = Node::File { digest, size };
-        builder
-            .insert(checked("calls"), Entry { meta, node })
-            .map_err(RealiseError::Tree)?;
-        let tree = builder.finish().map_err(RealiseError::Tree)?;
-        Ok(self.session().add_tree(&tree)?)
-    }
+/// The package that a call names by its option.
+fn package_option<'c>(call: &'c Call, deferred: &recipe::Deferred) -> Option<&'c str> {
+    let option = deferred.package_option?;
+    let at = call.iter().position(|word| word == option)?;
+    // Possibly with an architecture, `python3-yaml:amd64`.
+    call.get(at + 1)?.to_str()?.split(':').next()
+}
 
-    pub(super) fn remembered_calls(&self, id: &TreeId) -> Result<Vec<Call>, RealiseError> {
-        let store = self.session().store();
-        let tree = store.tree(id)?;
-        Ok(parse_calls(
-            &compose::read(store, &tree, "calls")?.unwrap_or_default(),
-        ))
+/// A guess at how long a call takes, so that the longest is not begun last: the files that it is about.
+fn weight(call: &Call, packages: &[&Package]) -> usize {
+    let Some(deferred) = deferred_of(call) else {
+        return 0;
+    };
+    if deferred.whole {
+        return usize::MAX;
     }
+    let option = package_option(call, deferred);
+    let package = packages
+        .iter()
+        .find(|package| option == Some(package.name.as_str()));
+    package.map_or(call.len(), |package| package.tree.len())
+}
+
+/// The calls without those that a later one makes superfluous.
+fn sufficient(calls: Vec<Call>) -> Vec<Call> {
+    let whole = |call: &Call| {
+        deferred_of(call)
+            .filter(|deferred| deferred.whole)
+            .map(|d| d.pattern)
+    };
+    let mut sufficient: Vec<Call> = Vec::new();
+    for call in calls {
+        let pattern = whole(&call);
+        sufficient
+            .retain(|earlier| *earlier != call && (pattern.is_none() || whole(earlier) != pattern));
+        sufficient.push(call);
+    }
+    sufficient
 }
 
 /// What a call is a call of.
@@ -237,5 +237,18 @@ mod tests {
         let calls = parse_calls(log);
         assert_eq!(calls.len(), 2);
         assert_eq!(calls[0], ["/usr/bin/py3compile", "-p", "python3-six"]);
+    }
+
+    #[test]
+    fn what_does_everything_anew_is_done_once() {
+        let call = |words: &[&str]| words.iter().map(OsString::from).collect::<Call>();
+        let all = call(&["/usr/sbin/update-ca-certificates", "--hooksdir", ""]);
+        let again = call(&["/usr/sbin/update-ca-certificates"]);
+        let [six, pip] = ["python3-six", "python3-pip"]
+            .map(|package| call(&["/usr/bin/py3compile", "-p", package]));
+        assert_eq!(
+            sufficient(vec![all, six.clone(), pip.clone(), again.clone()]),
+            [six, pip, again]
+        );
     }
 }

@@ -1,137 +1,298 @@
 //! Configuration: what a package manager does after unpacking, done once for a closure and kept as layers.
 //!
-//! The base layer is what the real `dpkg --configure -a` changed, run inside the composed root with no network, a fixed
-//! clock base, host name and environment; its key is the composed tree and the recipe. Commands that would be
-//! most of the time and depend on little (byte-compiling Python) are put off ([`recipe::DEFERRED`]), run apart, and kept by
-//! their own inputs, so that one more package does not do them all again.
+//! It goes by [strata](super::strata). A stratum's layer is what the real `dpkg --configure -a` changed, run over the
+//! packages up to that stratum with no network, a fixed clock base, host name and environment; its key is that root and the
+//! recipe. Commands that would be most of the time and depend on little (byte-compiling Python) are put off
+//! ([`recipe::DEFERRED`]), run apart over what the last stratum has come to, and kept by their own inputs. At the end, and
+//! over the whole root, the libraries of packages that need nothing else are made known ([`libraries`]).
 
 mod deferred;
+mod libraries;
 pub mod recipe;
 pub mod scripts;
 pub mod step;
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use envd_store::{Session, Tree, TreeId};
+use envd_store::{Entry, Meta, Node, Session, Tree, TreeId};
 
 use self::{
     deferred::{Call, parse_calls},
-    step::{Job, StepError},
+    step::{Job, Step, StepError},
 };
-use super::{RealiseError, compose::Composed, compose::Package, key::memo_key};
+use super::{
+    RealiseError, checked,
+    compose::{self, Known, Package},
+    key::memo_key,
+    status::Status,
+    strata::{self, Strata},
+};
 use crate::progress::{Phase, Progress};
 
+/// dpkg's status file.
+const STATUS: &str = "var/lib/dpkg/status";
+
 /// Everything a configuration run needs to know.
+#[derive(Clone, Copy)]
 pub struct Configuration<'a> {
     /// The session that owns the scratch directories.
     pub session: &'a Session,
     /// envd's own executable.
     pub program: &'a Path,
-    /// The packages of the closure.
-    pub packages: &'a [Package],
-    /// Their composed root.
-    pub composed: &'a Composed,
     /// Whom to tell.
     pub progress: &'a dyn Progress,
 }
 
-/// The layers, lowest first, that turn the composed root into the configured one.
-pub struct Layers {
-    /// Layers to apply in this order.
-    pub layers: Vec<TreeId>,
-    /// A private view that the steps ran over, if they had to run, and what it shows.
-    pub scratch: Option<(PathBuf, Tree)>,
+/// A private view that steps run over, and what it shows.
+pub struct Scratch {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// The tree.
+    pub shown: Tree,
+}
+
+/// A configured root.
+pub struct Root {
+    /// The root.
+    pub tree: Tree,
+    /// The layers that are in it, and trees kept beside them.
+    pub kept: Vec<TreeId>,
+    /// A private view that some step ran over, if one had to run.
+    pub scratch: Option<Scratch>,
 }
 
 impl Configuration<'_> {
-    /// The layers, from the store where it has them, else made.
-    pub fn layers(&self) -> Result<Layers, RealiseError> {
-        let base_id = self.session.add_tree(&self.composed.tree)?;
-        let script = recipe::script(
-            &self.composed.tree,
-            &self.composed.preinsts,
-            &self.composed.postinsts,
-        );
-        let mut words = vec!["configure".to_owned(), base_id.to_string(), script];
-        words.extend(recipe::words());
-        let key = memo_key(&words);
-        let calls_key = memo_key(&["configure-calls", &key.to_string()]);
-        let mut run = Run {
-            configuration: self,
-            base_id,
-            base_layer: None,
-            base_upper: None,
-            scratch: None,
-            count: 0,
+    /// Configures the first two strata, so that [`root`](Self::root) finds in the store what comes of it. Gives the view that
+    /// was needed for that.
+    pub fn ahead(
+        &self,
+        packages: &[Package],
+        strata: &Strata,
+        scratch: Option<Scratch>,
+    ) -> Result<Option<Scratch>, RealiseError> {
+        let mut run = Run::new(*self, scratch);
+        run.strata(packages, strata)?;
+        Ok(run.scratch)
+    }
+
+    /// The configured root: what is there of it is taken from the store, the rest made.
+    pub fn root(
+        &self,
+        packages: &[Package],
+        strata: &Strata,
+        scratch: Option<Scratch>,
+    ) -> Result<Root, RealiseError> {
+        let mut run = Run::new(*self, scratch);
+        let deferred = run.strata(packages, strata)?;
+        let known = Known {
+            status: std::mem::take(&mut run.status),
+            pending: BTreeMap::new(),
         };
-        let store = self.session.store();
-        let known = store.memo(&key).zip(store.memo(&calls_key));
-        let (base_layer, calls) = match known {
-            Some((layer, calls)) => (layer, run.remembered_calls(&calls)?),
-            None => {
-                let (layer, calls) = run.base()?;
-                self.session.set_memo(&key, &layer)?;
-                self.session
-                    .set_memo(&calls_key, &run.remember_calls(&calls)?)?;
-                (layer, calls)
-            }
-        };
-        run.base_layer = Some(base_layer);
-        let mut layers = vec![base_layer];
-        layers.extend(run.deferred(&calls)?);
-        Ok(Layers {
-            layers,
+        let whole = united(&packages.iter().collect::<Vec<_>>(), &[]);
+        let whole = compose::compose(self.session, &whole, &known)?;
+        run.kept.extend(&deferred);
+        for layer in &deferred {
+            run.layers.push(self.session.store().tree(layer)?);
+        }
+        let tree = whole
+            .apply_all(&run.layers.iter().collect::<Vec<_>>())
+            .map_err(RealiseError::Tree)?;
+        let last: Vec<&Package> = strata.last.iter().map(|&at| &packages[at]).collect();
+        let tree = run.with_libraries(tree, &last)?;
+        Ok(Root {
+            tree,
+            kept: run.kept,
             scratch: run.scratch,
         })
     }
 }
 
+/// What has been done so far.
 struct Run<'a> {
-    configuration: &'a Configuration<'a>,
-    base_id: TreeId,
-    base_layer: Option<TreeId>,
-    /// What dpkg wrote, where it ran just now.
-    base_upper: Option<PathBuf>,
-    scratch: Option<(PathBuf, Tree)>,
-    count: usize,
+    configuration: Configuration<'a>,
+    scratch: Option<Scratch>,
+    /// Layers, lowest first.
+    layers: Vec<Tree>,
+    kept: Vec<TreeId>,
+    /// What dpkg wrote about what it has configured.
+    status: Status,
+    calls: Vec<Call>,
+    ground: Ground,
 }
 
-impl Run<'_> {
-    fn session(&self) -> &Session {
+/// What commands that were put off run over: the root of the last stratum as dpkg left it.
+#[derive(Default)]
+struct Ground {
+    /// The root and dpkg's layer over it, as one.
+    tree: Tree,
+    /// The same apart.
+    parts: Vec<TreeId>,
+    /// What dpkg wrote, where it ran just now over what the scratch view still shows.
+    upper: Option<PathBuf>,
+}
+
+/// What came of a stratum's run.
+struct Outcome {
+    layer: TreeId,
+    /// A tree of two files: the calls that were put off, and dpkg's status.
+    notes: TreeId,
+    upper: Option<PathBuf>,
+}
+
+impl<'a> Run<'a> {
+    fn new(configuration: Configuration<'a>, scratch: Option<Scratch>) -> Self {
+        Run {
+            configuration,
+            scratch,
+            layers: Vec::new(),
+            kept: Vec::new(),
+            status: Status::default(),
+            calls: Vec::new(),
+            ground: Ground::default(),
+        }
+    }
+
+    fn session(&self) -> &'a Session {
         self.configuration.session
     }
 
-    /// The private view, made of `tree` when the first step needs it.
-    fn view(&mut self, tree: Tree) -> Result<PathBuf, RealiseError> {
-        if let Some((view, _)) = &self.scratch {
-            return Ok(view.clone());
-        }
-        let view = self.session().private_view(&tree)?;
-        self.scratch = Some((view.clone(), tree));
-        Ok(view)
-    }
-
-    fn step_directory(&mut self) -> Result<PathBuf, RealiseError> {
-        self.count += 1;
-        let directory = self.session().path().join(format!("step-{}", self.count));
-        fs::create_dir_all(&directory).map_err(|source| {
-            RealiseError::Step(StepError::Prepare {
-                path: directory.clone(),
-                source,
-            })
-        })?;
+    /// The private view, brought to show `tree`.
+    fn view(&mut self, tree: &Tree) -> Result<PathBuf, RealiseError> {
+        // Whatever happens below, what was there is no more.
+        let directory = match self.scratch.take() {
+            Some(Scratch { directory, shown }) => {
+                if shown != *tree {
+                    self.ground.upper = None;
+                    self.session().reshape_view(&directory, &shown, tree)?;
+                }
+                directory
+            }
+            None => self.session().private_view(tree)?,
+        };
+        self.scratch = Some(Scratch {
+            directory: directory.clone(),
+            shown: tree.clone(),
+        });
         Ok(directory)
     }
 
-    /// dpkg over everything, with the expensive commands put off.
-    fn base(&mut self) -> Result<(TreeId, Vec<Call>), RealiseError> {
-        let configuration = self.configuration;
-        let tree = &configuration.composed.tree;
-        let directory = self.step_directory()?;
+    /// Configures the first two strata. Gives the layers of what was put off.
+    fn strata(
+        &mut self,
+        packages: &[Package],
+        strata: &Strata,
+    ) -> Result<Vec<TreeId>, RealiseError> {
+        let of = |numbers: &[usize]| numbers.iter().map(|&at| &packages[at]).collect::<Vec<_>>();
+        let (first, second) = (of(&strata.first), of(&strata.second));
+        self.stratum(&[], &first)?;
+        self.stratum(&first, &second)?;
+        self.deferred(&united(&first, &second))
+    }
+
+    /// Configures packages over others that are configured already.
+    fn stratum(&mut self, below: &[&Package], packages: &[&Package]) -> Result<(), RealiseError> {
+        let pending = pending(below, packages);
+        if pending.is_empty() && !packages.iter().any(|p| p.preinst || p.postinst) {
+            return Ok(());
+        }
+        let known = Known {
+            status: std::mem::take(&mut self.status),
+            pending,
+        };
+        let tree = compose::compose(self.session(), &united(below, packages), &known)?
+            .apply_all(&self.layers.iter().collect::<Vec<_>>())
+            .map_err(RealiseError::Tree)?;
+        let id = self.session().add_tree(&tree)?;
+        let outcome = self.configured(id, &tree, packages)?;
+        let store = self.session().store();
+        let [layer, notes] = [store.tree(&outcome.layer)?, store.tree(&outcome.notes)?];
+        let read = |name| compose::read(store, &notes, name).map(Option::unwrap_or_default);
+        self.status = Status::parse(&String::from_utf8_lossy(&read("status")?));
+        self.calls.extend(parse_calls(&read("calls")?));
+        self.ground = Ground {
+            tree: tree
+                .apply_all(&[&layer, &with_status(&notes)?])
+                .map_err(RealiseError::Tree)?,
+            parts: vec![id, outcome.layer],
+            upper: outcome.upper,
+        };
+        self.layers.push(layer);
+        self.kept.extend([outcome.layer, outcome.notes]);
+        Ok(())
+    }
+
+    /// What dpkg makes of a root in which these packages wait for it.
+    fn configured(
+        &mut self,
+        id: TreeId,
+        tree: &Tree,
+        packages: &[&Package],
+    ) -> Result<Outcome, RealiseError> {
+        let session = self.session();
+        let preinsts = packages.iter().filter(|p| p.preinst);
+        let postinsts = packages.iter().filter(|p| p.postinst);
+        let script = recipe::script(
+            tree,
+            &preinsts.map(|p| p.info_name()).collect::<Vec<_>>(),
+            &postinsts.map(|p| p.name.clone()).collect::<Vec<_>>(),
+        );
+        let mut words = vec!["configure".to_owned(), id.to_string(), script.clone()];
+        words.extend(recipe::words());
+        let key = memo_key(&words);
+        let notes_key = memo_key(&["configure-notes", &key.to_string()]);
+        let store = session.store();
+        if let Some((layer, notes)) = store.memo(&key).zip(store.memo(&notes_key)) {
+            return Ok(Outcome {
+                layer,
+                notes,
+                upper: None,
+            });
+        }
+        let step = self.step(tree, &script)?;
+        let directory = step.directory.clone();
+        let job = Job {
+            lowers: vec![self.view(tree)?],
+            below: vec![id],
+            ..Job::new(session, vec![step])
+        };
+        let scripted = packages.iter().filter(|p| p.postinst).count();
+        let progress = self.configuration.progress;
+        progress.started(Phase::Configure, scripted as u64);
+        let mut line = |line: &str| {
+            if line.starts_with("Setting up ") {
+                progress.advance(Phase::Configure, 1);
+            }
+        };
+        let made = step::start(self.configuration.program, &job, 1)
+            .and_then(|running| running.wait(&mut line, &mut |_, _| {}))
+            .map_err(RealiseError::Step)?;
+        progress.finished(Phase::Configure);
+        let layer = made[0];
+        let upper = directory.join("upper");
+        // Nothing was put off, or dpkg had no reason to write, where they are missing.
+        let calls = fs::read(directory.join("place/deferred")).unwrap_or_default();
+        let status = match fs::read(upper.join(STATUS)) {
+            Ok(status) => status,
+            Err(_) => compose::read(store, tree, STATUS)?.unwrap_or_default(),
+        };
+        let notes = self.notes(&[("calls", &calls), ("status", &status)])?;
+        session.set_memo(&notes_key, &notes)?;
+        session.set_memo(&key, &layer)?;
+        Ok(Outcome {
+            layer,
+            notes,
+            upper: Some(upper),
+        })
+    }
+
+    /// dpkg over everything that waits for it, with the expensive commands put off.
+    fn step(&self, tree: &Tree, script: &str) -> Result<Step, RealiseError> {
+        let directory = self.session().scratch()?;
         let place = directory.join("place");
         let write = |name: &str, text: &str| -> Result<PathBuf, RealiseError> {
             let path = place.join(name);
@@ -146,17 +307,10 @@ impl Run<'_> {
                 })?;
             Ok(path)
         };
-        write(
-            "configure",
-            &recipe::script(
-                tree,
-                &configuration.composed.preinsts,
-                &configuration.composed.postinsts,
-            ),
-        )?;
+        write("configure", script)?;
         let mut stand_ins = Vec::new();
         for (number, (target, text)) in recipe::STAND_INS.iter().enumerate() {
-            if *target == "usr/sbin/policy-rc.d" || tree.get(&super::checked(target)).is_some() {
+            if *target == "usr/sbin/policy-rc.d" || tree.get(&checked(target)).is_some() {
                 stand_ins.push((
                     write(&format!("stand-in-{number}"), text)?,
                     Path::new("/").join(target),
@@ -175,7 +329,7 @@ impl Run<'_> {
             };
             if deferred
                 .unless_below
-                .is_some_and(|directory| tree.below(&super::checked(directory)).next().is_some())
+                .is_some_and(|directory| tree.below(&checked(directory)).next().is_some())
             {
                 continue;
             }
@@ -185,61 +339,68 @@ impl Run<'_> {
             )?;
             stand_ins.push((stub, Path::new("/").join(path)));
         }
-        let job = Job {
-            parent: own_id(),
-            store: self.session().store().path(""),
-            lowers: vec![self.view(tree.clone())?],
-            below: vec![self.base_id],
-            directory: directory.clone(),
+        Ok(Step {
+            directory,
             command: vec![
                 "/bin/sh".into(),
                 format!("{}/configure", recipe::WORKPLACE).into(),
             ],
             stand_ins,
-        };
-        let scripted = configuration.packages.iter().filter(|p| p.postinst).count();
-        configuration
-            .progress
-            .started(Phase::Configure, scripted as u64);
-        let layer = step::start(configuration.program, &job)
-            .and_then(|running| {
-                running.wait(&mut |line| {
-                    if line.starts_with("Setting up ") {
-                        configuration.progress.advance(Phase::Configure, 1);
-                    }
-                })
-            })
-            .map_err(RealiseError::Step)?;
-        configuration.progress.finished(Phase::Configure);
-        let log = fs::read(place.join("deferred")).unwrap_or_default();
-        self.base_upper = Some(directory.join("upper"));
-        Ok((layer, parse_calls(&log)))
+        })
     }
 
-    /// The composed tree with dpkg's layer.
-    fn configured(&self) -> Result<Tree, RealiseError> {
-        let mut tree = self.configuration.composed.tree.clone();
-        if let Some(layer) = &self.base_layer {
-            let layer = self.session().store().tree(layer)?;
-            tree = tree.apply(&layer).map_err(RealiseError::Tree)?;
+    /// Keeps what else came of a run beside its layer: a tree of these files.
+    fn notes(&self, files: &[(&str, &[u8])]) -> Result<TreeId, RealiseError> {
+        let mut builder = Tree::builder();
+        for (name, content) in files {
+            let (digest, size) = self.session().put(content, 0o644)?;
+            let meta = Meta {
+                mode: 0o644,
+                ..Meta::default()
+            };
+            let node = Node::File { digest, size };
+            builder
+                .insert(checked(name), Entry { meta, node })
+                .map_err(RealiseError::Tree)?;
         }
-        Ok(tree)
-    }
-
-    /// The lower directories of a root that dpkg has configured: where dpkg just ran, what it wrote over the view; else a
-    /// view of the configured tree.
-    fn configured_directories(&mut self) -> Result<Vec<PathBuf>, RealiseError> {
-        match (&self.base_upper, &self.scratch) {
-            (Some(upper), Some((view, _))) => Ok(vec![upper.clone(), view.clone()]),
-            _ => {
-                let configured = self.configured()?;
-                Ok(vec![self.view(configured)?])
-            }
-        }
+        let tree = builder.finish().map_err(RealiseError::Tree)?;
+        Ok(self.session().add_tree(&tree)?)
     }
 }
 
-/// This process, as its children know it.
-fn own_id() -> i32 {
-    rustix::process::getpid().as_raw_nonzero().get()
+/// A layer of dpkg's status as it is in these notes.
+fn with_status(notes: &Tree) -> Result<Tree, RealiseError> {
+    let mut layer = Tree::builder().layer();
+    if let Some(entry) = notes.get(&checked("status")) {
+        layer
+            .insert(checked(STATUS), entry.clone())
+            .map_err(RealiseError::Tree)?;
+    }
+    layer.finish().map_err(RealiseError::Tree)
+}
+
+/// Packages of two strata in the one order that they have together.
+fn united<'p>(some: &[&'p Package], others: &[&'p Package]) -> Vec<&'p Package> {
+    let mut all = [some, others].concat();
+    all.sort_by(|a, b| (&a.name, &a.architecture).cmp(&(&b.name, &b.architecture)));
+    all
+}
+
+/// The triggers of configured packages that unpacking others has activated.
+fn pending(below: &[&Package], packages: &[&Package]) -> BTreeMap<String, Vec<String>> {
+    let interests = strata::interests(below.iter().copied());
+    let mut pending = BTreeMap::<String, Vec<String>>::new();
+    let activated: std::collections::BTreeSet<&str> = packages
+        .iter()
+        .flat_map(|package| strata::activations(package, &interests))
+        .collect();
+    for name in activated {
+        for holder in &interests[name] {
+            pending
+                .entry((*holder).to_owned())
+                .or_default()
+                .push(name.to_owned());
+        }
+    }
+    pending
 }

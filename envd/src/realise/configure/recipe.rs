@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use envd_store::{Tree, TreePath};
 
 /// Raised whenever the result for the same packages may change.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The moment that everything configured is said to have happened at: 2025-01-01T00:00:00Z, in seconds.
 pub const CLOCK: u64 = 1_735_689_600;
@@ -33,6 +33,8 @@ pub struct Deferred {
     pub package_option: Option<&'static str>,
     /// Files and directories of the configured root that it also depends on.
     pub files: &'static [&'static str],
+    /// Whether it does everything anew each time, so that of several calls the last one is enough.
+    pub whole: bool,
     /// It is not put off when the root has something below this directory: hooks with inputs of their own.
     pub unless_below: Option<&'static str>,
 }
@@ -58,6 +60,7 @@ pub const DEFERRED: [Deferred; 3] = [
             "etc/ssl",
             "usr/local/share/ca-certificates",
         ],
+        whole: true,
         unless_below: Some("etc/ca-certificates/update.d"),
     },
     Deferred {
@@ -71,6 +74,7 @@ pub const DEFERRED: [Deferred; 3] = [
         ],
         package_option: Some("-p"),
         files: &[],
+        whole: false,
         unless_below: None,
     },
     Deferred {
@@ -83,6 +87,7 @@ pub const DEFERRED: [Deferred; 3] = [
         ],
         package_option: None,
         files: &[],
+        whole: false,
         unless_below: None,
     },
 ];
@@ -97,7 +102,9 @@ pub const STAND_INS: [(&str, &str); 3] = [
 
 /// What configuration leaves behind that says when or where it ran, not what came of it.
 pub fn is_noise(path: &TreePath) -> bool {
-    const FILES: [&[u8]; 9] = [
+    const FILES: [&[u8]; 10] = [
+        // Kept apart: that of the whole root is made of it.
+        b"var/lib/dpkg/status",
         b"var/log/dpkg.log",
         b"var/log/alternatives.log",
         b"var/cache/ldconfig/aux-cache",

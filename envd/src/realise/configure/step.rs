@@ -1,23 +1,24 @@
-//! One step of configuration: a script run over directories, under the ownership recorder, and what it changed captured as
-//! a layer. It runs in a process of its own (`envd internal-configure JOB`), because only a process with one thread may
-//! enter namespaces, and so that whatever happens to it happens to nobody else.
+//! Steps of configuration: each a command run over directories, under the ownership recorder, and what it changed captured
+//! as a layer. They run in processes of their own (`envd internal-configure JOB`), because only a process with one thread may
+//! enter namespaces, and so that whatever happens to it happens to nobody else. Processes that are given the same job share
+//! its steps: each takes the next that nobody has taken.
 
 use std::{
     ffi::OsString,
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use envd_shims::{Exit, Plan, plan};
-use envd_store::{Store, Tree, TreeId, TreePath, ingest};
+use envd_store::{Session, Store, Tree, TreeId, TreePath, ingest};
 use serde::{Deserialize, Serialize};
 
 use super::recipe;
 
-/// What to do, as the child reads it.
-#[derive(Serialize, Deserialize, Debug)]
+/// What to do, as the children read it.
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Job {
     /// The process that wants it done.
     pub parent: i32,
@@ -27,12 +28,32 @@ pub struct Job {
     pub lowers: Vec<PathBuf>,
     /// What they hold: a tree and the layers over it, lowest first.
     pub below: Vec<TreeId>,
-    /// The step's directory in the parent's session: `upper`, `work`, `place`, `log`, `layer`.
+    /// Steps that do not build on each other.
+    pub steps: Vec<Step>,
+}
+
+/// One command.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Step {
+    /// The step's directory in the parent's session: `upper`, `work`, `place`, `log`, `taken`, `layer` or `failed`.
     pub directory: PathBuf,
     /// Program and arguments, inside.
     pub command: Vec<OsString>,
     /// Files that stand in for others while it runs: (host, inside).
     pub stand_ins: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Job {
+    /// Steps of this process over nothing yet.
+    pub fn new(session: &Session, steps: Vec<Step>) -> Self {
+        Self {
+            parent: rustix::process::getpid().as_raw_nonzero().get(),
+            store: session.store().path(""),
+            lowers: Vec::new(),
+            below: Vec::new(),
+            steps,
+        }
+    }
 }
 
 /// Why a step failed.
@@ -71,75 +92,129 @@ fn prepare(path: &Path) -> impl FnOnce(std::io::Error) -> StepError {
     move |source| StepError::Prepare { path, source }
 }
 
-/// A step under way.
+/// Steps under way.
 pub struct Running {
-    child: std::process::Child,
-    directory: PathBuf,
+    children: Vec<Child>,
+    steps: Vec<Step>,
 }
 
-/// Starts the step in a process of `program`, which is envd itself.
-pub fn start(program: &Path, job: &Job) -> Result<Running, StepError> {
-    for name in ["upper", "work", "place"] {
-        let path = job.directory.join(name);
-        fs::create_dir_all(&path).map_err(prepare(&path))?;
+/// Starts the job in so many processes of `program`, which is envd itself, or in fewer if there is less to do.
+pub fn start(program: &Path, job: &Job, processes: usize) -> Result<Running, StepError> {
+    for step in &job.steps {
+        for name in ["upper", "work", "place"] {
+            let path = step.directory.join(name);
+            fs::create_dir_all(&path).map_err(prepare(&path))?;
+        }
+        let log = step.directory.join("log");
+        File::create(&log).map_err(prepare(&log))?;
     }
-    let file = job.directory.join("job");
+    let mut running = Running {
+        children: Vec::new(),
+        steps: job.steps.clone(),
+    };
+    let Some(first) = job.steps.first() else {
+        return Ok(running);
+    };
+    let file = first.directory.join("job");
     let text = serde_json::to_vec(job).map_err(|e| prepare(&file)(e.into()))?;
     fs::write(&file, text).map_err(prepare(&file))?;
-    let log = job.directory.join("log");
-    let output = File::create(&log).map_err(prepare(&log))?;
-    let errors = output.try_clone().map_err(prepare(&log))?;
-    let child = Command::new(program)
-        .arg("internal-configure")
-        .arg(&file)
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .spawn()
-        .map_err(|source| StepError::Start {
-            program: program.to_owned(),
-            source,
-        })?;
-    Ok(Running {
-        child,
-        directory: job.directory.clone(),
-    })
+    for number in 0..processes.min(job.steps.len()) {
+        let log = child_log(&first.directory, number);
+        let output = File::create(&log).map_err(prepare(&log))?;
+        let errors = output.try_clone().map_err(prepare(&log))?;
+        let child = Command::new(program)
+            .arg("internal-configure")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .map_err(|source| StepError::Start {
+                program: program.to_owned(),
+                source,
+            })?;
+        running.children.push(child);
+    }
+    Ok(running)
+}
+
+fn child_log(directory: &Path, number: usize) -> PathBuf {
+    directory.join(format!("process-{number}"))
 }
 
 impl Running {
-    /// Waits for the end; meanwhile tells `progress` of each line of output.
-    pub fn wait(mut self, progress: &mut dyn FnMut(&str)) -> Result<TreeId, StepError> {
-        let log = self.directory.join("log");
+    /// Waits for the end and gives each step's layer. Meanwhile tells `line` of each line that the first step prints, and
+    /// `done` of each step that is done, by number.
+    pub fn wait(
+        mut self,
+        line: &mut dyn FnMut(&str),
+        done: &mut dyn FnMut(usize, TreeId),
+    ) -> Result<Vec<TreeId>, StepError> {
+        let Some(first) = self.steps.first() else {
+            return Ok(Vec::new());
+        };
+        let log = first.directory.join("log");
         let mut follower = File::open(&log).map_err(prepare(&log))?;
         let mut text = String::new();
         let mut shown = 0;
-        let status = loop {
-            let ended = self.child.try_wait().map_err(prepare(&log))?;
+        let mut layers = vec![None; self.steps.len()];
+        loop {
+            let mut ended = true;
+            for (number, child) in self.children.iter_mut().enumerate() {
+                match child.try_wait().map_err(prepare(&log))? {
+                    None => ended = false,
+                    Some(status) if status.success() => {}
+                    Some(_) => return Err(failure(&self.last_words(number))),
+                }
+            }
             let mut more = Vec::new();
             follower.read_to_end(&mut more).map_err(prepare(&log))?;
             text.push_str(&String::from_utf8_lossy(&more));
             while let Some(end) = text[shown..].find('\n') {
-                progress(&text[shown..shown + end]);
+                line(&text[shown..shown + end]);
                 shown += end + 1;
             }
-            if let Some(status) = ended {
-                break status;
+            for (number, step) in self.steps.iter().enumerate() {
+                if layers[number].is_none()
+                    && let Ok(text) = fs::read_to_string(step.directory.join("layer"))
+                    && let Ok(layer) = text.trim().parse()
+                {
+                    layers[number] = Some(layer);
+                    done(number, layer);
+                }
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        };
-        let layer = self.directory.join("layer");
-        match fs::read_to_string(&layer) {
-            Ok(id) if status.success() => id.trim().parse().map_err(|_| failure(&text)),
-            _ => Err(failure(&text)),
+            if ended {
+                let layers: Option<Vec<TreeId>> = layers.into_iter().collect();
+                return layers.ok_or_else(|| failure(&self.last_words(0)));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
+    }
+
+    /// What the step that failed printed, else what the process did.
+    fn last_words(&self, process: usize) -> String {
+        let failed = self
+            .steps
+            .iter()
+            .find(|step| step.directory.join("failed").exists());
+        let log = match (failed, self.steps.first()) {
+            (Some(step), _) => step.directory.join("log"),
+            (None, Some(first)) => child_log(&first.directory, process),
+            (None, None) => return String::new(),
+        };
+        String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // When another step failed this one is of no use; its namespaces end with it. An error here means that it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // When another step failed these are of no use; their namespaces end with them. An error here means that it has ended.
+        for child in &mut self.children {
+            let _ = child.kill();
+        }
+        for child in &mut self.children {
+            let _ = child.wait();
+        }
     }
 }
 
@@ -171,7 +246,7 @@ fn failure(log: &str) -> StepError {
     }
 }
 
-/// The child's side: does the job and writes the layer's identity beside it.
+/// The child's side: does the steps that nobody else does, and writes each layer's identity beside it.
 pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let job: Job = serde_json::from_slice(&fs::read(job_file)?)?;
     // Whatever ends the command that started this ends this, and so the sandbox below it.
@@ -190,16 +265,48 @@ pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let below = store
         .tree(base)?
         .apply_all(&layers.iter().collect::<Vec<_>>())?;
-    let upper = job.directory.join("upper");
-    let plan = plan(&job);
+    for step in &job.steps {
+        match File::create_new(step.directory.join("taken")) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+            taken => drop(taken?),
+        }
+        let log = File::options()
+            .append(true)
+            .open(step.directory.join("log"))?;
+        nix::unistd::dup2_stdout(&log)?;
+        nix::unistd::dup2_stderr(&log)?;
+        match run(&session, &below, &plan(&job, step), &step.directory) {
+            // Renamed into place, since the parent is looking.
+            Ok(layer) => {
+                let new = step.directory.join("layer.new");
+                fs::write(&new, format!("{layer}\n"))?;
+                fs::rename(&new, step.directory.join("layer"))?;
+            }
+            Err(error) => {
+                fs::write(step.directory.join("failed"), "")?;
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs one step and captures its layer.
+fn run(
+    session: &Session,
+    below: &Tree,
+    plan: &Plan,
+    directory: &Path,
+) -> Result<TreeId, Box<dyn std::error::Error>> {
+    let upper = directory.join("upper");
     let mut layer = None;
-    let recorded = envd_shims::run_recorded(&plan, &mut |merged, notes| {
+    let recorded = envd_shims::run_recorded(plan, &mut |merged, notes| {
         let ownership = ownership(notes);
         let captured = ingest::overlay_upper(
-            &session,
+            session,
             &upper,
             merged,
-            &below,
+            below,
             &ownership,
             &recipe::is_noise,
         )
@@ -210,9 +317,7 @@ pub fn perform(job_file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     if recorded.exit != Exit::Code(0) {
         return Err(format!("the step's command ended with {:?}", recorded.exit).into());
     }
-    let layer = layer.ok_or("nothing was captured")?;
-    fs::write(job.directory.join("layer"), format!("{layer}\n"))?;
-    Ok(())
+    Ok(layer.ok_or("nothing was captured")?)
 }
 
 fn ownership(notes: &[envd_shims::recorder::OwnershipNote]) -> ingest::Ownership {
@@ -236,8 +341,8 @@ fn ownership(notes: &[envd_shims::recorder::OwnershipNote]) -> ingest::Ownership
 }
 
 /// Everything private, no network, root of a single-id user namespace: the same for root and for anyone.
-fn plan(job: &Job) -> Plan {
-    let place = job.directory.join("place");
+fn plan(job: &Job, step: &Step) -> Plan {
+    let place = step.directory.join("place");
     let mut mounts = vec![
         plan::Mount::Proc {
             target: "/proc".into(),
@@ -262,17 +367,17 @@ fn plan(job: &Job) -> Plan {
         bind(&place, Path::new(recipe::WORKPLACE), false),
     ];
     mounts.extend(
-        job.stand_ins
+        step.stand_ins
             .iter()
             .map(|(host, inside)| bind(host, inside, true)),
     );
-    let mut words = job.command.iter().cloned();
+    let mut words = step.command.iter().cloned();
     Plan {
         root: plan::Root::Overlay {
             lowers: job.lowers.clone(),
             upper: plan::Upper::Directory {
-                upper: job.directory.join("upper"),
-                work: job.directory.join("work"),
+                upper: step.directory.join("upper"),
+                work: step.directory.join("work"),
             },
         },
         mounts,

@@ -36,7 +36,6 @@ struct Pending {
 struct Opened {
     layer: usize,
     directory: Directory,
-    marks: DirectoryMarks,
 }
 
 /// What the layers make of one name.
@@ -173,12 +172,9 @@ impl Scan<'_> {
                 self.skip_here(here, Reason::Mark("user.overlay.redirect"));
                 return Ok(None);
             }
-            opened.push(Opened {
-                layer,
-                directory,
-                marks,
-            });
-            if marks.opaque {
+            opened.push(Opened { layer, directory });
+            // The kernel does not ask the top of a layer.
+            if marks.opaque && here.is_some() {
                 return Ok(Some((opened, false)));
             }
         }
@@ -447,7 +443,7 @@ fn resolve<'b>(
         let Some(found) = upper.directory.look(name.to_bytes())? else {
             continue;
         };
-        let whiteout = is_whiteout(&found, upper.marks)?;
+        let whiteout = is_whiteout(&found)?;
         if decided {
             resolved.alone &= whiteout;
             break;

@@ -240,6 +240,17 @@ fn overlay_marks_that_lead_elsewhere_are_not_obeyed() {
     );
 }
 
+/// The kernel looks for the mark in no layer's top; whoever took it there for true would have the whole project deleted.
+#[test]
+fn the_top_of_a_layer_hides_nothing() {
+    let session = Session::new();
+    session.write("a", "1");
+    let name = "user.overlay.opaque";
+    setxattr(session.at("upper"), name, b"y", XattrFlags::empty()).unwrap();
+    assert_eq!(session.inside("cat a"), "1");
+    assert_eq!(session.summary(), Vec::<String>::new());
+}
+
 /// A layer copied with its attributes has whiteouts in the form of files; taking them for files would bring back as empty what
 /// was deleted.
 #[test]
@@ -259,8 +270,10 @@ fn whiteouts_count_in_both_forms() {
         )
         .unwrap();
     };
+    session.write("e", "e\n").plant("e", "");
     attribute("d", "user.overlay.opaque", "x");
     attribute("d/a", "user.overlay.whiteout", "y");
+    attribute("e", "user.overlay.whiteout", "");
     mknodat(
         CWD,
         session.upper("c"),
@@ -278,7 +291,7 @@ fn whiteouts_count_in_both_forms() {
         0,
     )
     .unwrap();
-    assert_eq!(session.summary(), ["- c", "- d/a", "~ d/b"]);
+    assert_eq!(session.summary(), ["- c", "- d/a", "~ d/b", "- e"]);
 }
 
 /// An attacker would fill the daemon's memory or time.

@@ -56,7 +56,12 @@ impl Base {
             Some(path) => self.applied.get(path),
             None => self.top.as_ref(),
         };
-        stamp.change >= self.since && ours != Some(stamp)
+        // A file system that counts whole seconds, or two (FAT), says an earlier time than it was.
+        let since = match stamp.change.1 {
+            0 => Moment(self.since.0.saturating_sub(2), 0),
+            _ => self.since,
+        };
+        stamp.change >= since && ours != Some(stamp)
     }
 }
 
@@ -70,9 +75,8 @@ fn save<S: Serializer>(applied: &BTreeMap<TreePath, Stamp>, to: S) -> Result<S::
 
 fn load<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<TreePath, Stamp>, D::Error> {
     let map = BTreeMap::<String, Stamp>::deserialize(from)?;
-    let path = |name: &str| escape::parse_name(name).and_then(|bytes| TreePath::new(&bytes).ok());
     map.into_iter()
-        .map(|(name, stamp)| match path(&name) {
+        .map(|(name, stamp)| match escape::parse_path(&name) {
             Some(path) => Ok((path, stamp)),
             None => Err(D::Error::custom(format!("{name:?} is no path"))),
         })
@@ -103,5 +107,32 @@ pub struct NoBaseContent;
 impl BaseContent for NoBaseContent {
     fn content(&self, _: &TreePath, _: u64) -> BaseState {
         BaseState::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_with_a_coarse_clock_hides_no_change() {
+        let stamp = |seconds, nanoseconds| Stamp {
+            device: 1,
+            inode: 1,
+            size: 1,
+            content: Moment(0, 0),
+            change: Moment(seconds, nanoseconds),
+        };
+        let base = Base::at(Moment(100, 500));
+        for (change, moved) in [
+            (stamp(100, 499), false),
+            (stamp(100, 500), true),
+            (stamp(101, 1), true),
+            (stamp(100, 0), true),
+            (stamp(98, 0), true),
+            (stamp(97, 0), false),
+        ] {
+            assert_eq!(base.moved(None, &change), moved, "{change:?}");
+        }
     }
 }

@@ -92,6 +92,26 @@ pub struct State {
     pub digest: Option<Digest>,
     /// By which the same file is known again.
     pub stamp: Stamp,
+    /// The content of a small text, so that showing it needs no second reading.
+    pub(super) text: Kept,
+}
+
+/// A content that was kept, or not. Says nothing about the state that its size and digest do not.
+#[derive(Clone, Default)]
+pub(super) struct Kept(pub(super) Option<Box<[u8]>>);
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Kept {}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "kept" } else { "not kept" })
+    }
 }
 
 /// The types of files.

@@ -10,6 +10,9 @@ use envd_store::{Digest, Hasher};
 /// How much of a file says whether it is text: as in git.
 const LOOKED_AT: usize = 8000;
 
+/// Texts of up to this many bytes are kept once they have been read.
+pub(super) const SMALL: u64 = 32 * 1024;
+
 /// Whether a content that begins so is no text.
 pub(super) fn is_binary(beginning: &[u8]) -> bool {
     beginning[..beginning.len().min(LOOKED_AT)].contains(&0)
@@ -20,6 +23,8 @@ pub(super) struct Content {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) binary: bool,
+    /// The whole, if it is small.
+    pub(super) text: Option<Box<[u8]>>,
 }
 
 /// Reads the session's file to its end and, beside it, the project's as long as they are the same. Gives what the first is and
@@ -33,6 +38,7 @@ pub(super) fn read_beside(
     let mut hasher = Hasher::default();
     let mut same = old.is_some();
     let mut binary = false;
+    let mut text = None;
     let mut first = true;
     let mut left = limit;
     loop {
@@ -43,6 +49,7 @@ pub(super) fn read_beside(
         let chunk = &buffers.new[..count];
         if first {
             binary = is_binary(chunk);
+            text = (limit <= SMALL && !binary).then(|| chunk.into());
             first = false;
         }
         hasher.update(chunk);
@@ -62,6 +69,7 @@ pub(super) fn read_beside(
         digest,
         size,
         binary,
+        text: text.filter(|_| !same),
     };
     Ok((read, same))
 }
@@ -82,23 +90,38 @@ impl Default for Buffers {
     }
 }
 
-/// Whether a file of the project is no text.
-pub(super) fn is_binary_file(file: &mut File) -> io::Result<bool> {
+/// Whether a file of the project with `size` bytes is no text; and the whole, if it is a small one.
+pub(super) fn read_old(file: &mut File, size: u64) -> io::Result<(bool, Option<Box<[u8]>>)> {
+    if size <= SMALL
+        && let Some(bytes) = read_whole(file, size, SMALL)?
+    {
+        let binary = is_binary(&bytes);
+        return Ok((binary, (!binary).then(|| bytes.into())));
+    }
     let mut beginning = [0; LOOKED_AT];
     let count = read_full(file, &mut beginning)?;
-    Ok(is_binary(&beginning[..count]))
+    Ok((is_binary(&beginning[..count]), None))
 }
 
 /// A whole file that has `size` bytes. `None` where it has more by now, or more than `limit`.
 pub(super) fn read_whole(file: &mut File, size: u64, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let Some(room) = usize::try_from(size.min(limit))
+    let room = usize::try_from(size)
         .ok()
-        .and_then(|room| room.checked_add(1))
-    else {
+        .and_then(|size| size.checked_add(1));
+    let Some(room) = room.filter(|_| size <= limit) else {
         return Ok(None);
     };
     let mut bytes = vec![0; room];
-    let count = read_full(file, &mut bytes)?;
+    let mut count = 0;
+    // With one byte of room left all is there: a longer file would have given that, too.
+    while count + 1 < room {
+        match file.read(&mut bytes[count..]) {
+            Ok(0) => break,
+            Ok(n) => count += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
     bytes.truncate(count);
     Ok((count < room).then_some(bytes))
 }

@@ -109,6 +109,11 @@ pub fn parse_name(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// A path that [`name`] wrote, or that a person typed. `None` where it is none in a project.
+pub fn parse_path(text: &str) -> Option<TreePath> {
+    TreePath::new(&parse_name(text)?).ok()
+}
+
 /// Appends a line of content with a visible sign for each byte that a terminal would act on. Tabs stay. Whether anything had to
 /// be replaced.
 pub fn line(bytes: &[u8], out: &mut String) -> bool {
@@ -175,6 +180,15 @@ mod tests {
         assert_eq!(out, "if a<U+2066>");
         out.clear();
         assert!(!line("plain: äöü".as_bytes(), &mut out));
+    }
+
+    #[test]
+    fn what_leads_out_is_no_path() {
+        let path = parse_path(r#""a\nb/c""#).unwrap();
+        assert_eq!(path.as_bytes(), b"a\nb/c");
+        for text in ["../x", "/etc", "", "a//b", r#""a\000""#, r#""a"#, r#""\8""#] {
+            assert!(parse_path(text).is_none(), "{text}");
+        }
     }
 
     proptest! {

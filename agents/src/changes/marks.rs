@@ -17,8 +17,6 @@ use super::beneath::{Directory, Found};
 pub(super) struct DirectoryMarks {
     /// Hides what the layers below have (`opaque` = `y`).
     pub(super) opaque: bool,
-    /// May have empty files in it that remove (`opaque` = `x`).
-    pub(super) whiteout_files: bool,
     /// Would show another directory of the layers below.
     pub(super) redirect: bool,
 }
@@ -35,7 +33,6 @@ impl DirectoryMarks {
             let mut value = [0; 2];
             match rustix::fs::fgetxattr(directory.as_fd(), c"user.overlay.opaque", &mut value[..]) {
                 Ok(1) if value[0] == b'y' => marks.opaque = true,
-                Ok(1) if value[0] == b'x' => marks.whiteout_files = true,
                 Ok(_) | Err(Errno::RANGE | Errno::NODATA) => {}
                 Err(error) => return Err(error),
             }
@@ -71,11 +68,14 @@ impl FileMarks {
     }
 }
 
-/// Whether an entry of a directory removes what the layers below have at its name.
-pub(super) fn is_whiteout(found: &Found, directory: DirectoryMarks) -> Result<bool, Errno> {
+/// Whether an entry removes what the layers below have at its name.
+///
+/// The kernel lists a whiteout in the form of a file, but finds nothing there, where its directory does not say (`opaque` = `x`) that
+/// it has some.
+pub(super) fn is_whiteout(found: &Found) -> Result<bool, Errno> {
     match found.kind() {
         FileType::CharacterDevice => Ok(found.stat.st_rdev == 0),
-        FileType::RegularFile if directory.whiteout_files && found.stat.st_size == 0 => {
+        FileType::RegularFile if found.stat.st_size == 0 => {
             Ok(found.attribute(c"user.overlay.whiteout")?.is_some())
         }
         _ => Ok(false),

@@ -1,9 +1,10 @@
 //! Changes as people and programs read them: one report, printed as a unified diff or as JSON.
 //!
-//! What is shown of the session's files is what was judged: each content is checked against the digest in the list of
-//! changes, and a file that has changed since is shown as that.
+//! What is shown of the session's files is what was judged: it was kept then, or is checked against the digest in the list of
+//! changes; a file that has changed since is shown as that.
 
 use std::{
+    borrow::Cow,
     fmt::Write,
     time::{Duration, Instant},
 };
@@ -261,14 +262,19 @@ impl Layers {
         Ok(hunks::difference(&old, &new, bounds, deadline))
     }
 
-    fn old_text(&self, change: &Change, limit: u64) -> Result<Vec<u8>, Option<&'static str>> {
+    fn old_text<'a>(
+        &self,
+        change: &'a Change,
+        limit: u64,
+    ) -> Result<Cow<'a, [u8]>, Option<&'static str>> {
         let changed = Some("changed in the project since it was looked at");
         let Some(state) = &change.old else {
-            return Ok(Vec::new());
+            return Ok(Cow::default());
         };
-        match (state.kind, &state.target) {
-            (Kind::File, _) => {}
-            (_, target) => return Ok(target.as_deref().unwrap_or_default().to_owned()),
+        match (state.kind, &state.target, &state.text.0) {
+            (Kind::File, _, Some(text)) => return Ok(Cow::from(&**text)),
+            (Kind::File, _, None) => {}
+            (_, target, _) => return Ok(Cow::from(target.as_deref().unwrap_or_default())),
         }
         let found = self.project.look(change.path.as_bytes());
         let found = found.ok().flatten().ok_or(changed)?;
@@ -276,18 +282,24 @@ impl Layers {
             return Err(changed);
         }
         let bytes = found.content(limit).map_err(|_| Some("cannot be read"))?;
-        bytes.ok_or(changed)
+        bytes.map(Cow::from).ok_or(changed)
     }
 
-    fn new_text(&self, change: &Change, limit: u64) -> Result<Vec<u8>, Option<&'static str>> {
+    fn new_text<'a>(
+        &self,
+        change: &'a Change,
+        limit: u64,
+    ) -> Result<Cow<'a, [u8]>, Option<&'static str>> {
         let Some(state) = &change.new else {
-            return Ok(Vec::new());
+            return Ok(Cow::default());
         };
-        match (state.kind, &state.target) {
-            (Kind::File, _) => self
+        match (state.kind, &state.target, &state.text.0) {
+            (Kind::File, _, Some(text)) => Ok(Cow::from(&**text)),
+            (Kind::File, _, None) => self
                 .new_content(change, limit)
+                .map(Cow::from)
                 .ok_or(Some("changed in the session since it was looked at")),
-            (_, target) => Ok(target.as_deref().unwrap_or_default().to_owned()),
+            (_, target, _) => Ok(Cow::from(target.as_deref().unwrap_or_default())),
         }
     }
 

@@ -14,6 +14,7 @@ use rustix::{fs::FileType, io::Errno};
 use super::{
     Change, ChangeKind, Changes, ChangesError, Kind, Reason, Scope, Skipped, Stamp, State,
     beneath::{Directory, Found},
+    change::Kept,
     content::{self, Buffers},
     layers::Layers,
     marks::{DirectoryMarks, FileMarks, is_whiteout},
@@ -36,7 +37,6 @@ struct Pending {
 struct Opened {
     layer: usize,
     directory: Directory,
-    marks: DirectoryMarks,
 }
 
 /// What the layers make of one name.
@@ -52,6 +52,7 @@ struct Resolved {
 
 pub(super) fn scan(layers: &Layers, scope: &Scope) -> Result<Changes, ChangesError> {
     let (entries, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let kept = AtomicUsize::new(0);
     let make = || Scan {
         layers,
         scope,
@@ -59,6 +60,7 @@ pub(super) fn scan(layers: &Layers, scope: &Scope) -> Result<Changes, ChangesErr
         buffers: Buffers::default(),
         entries: &entries,
         bytes: &bytes,
+        kept: &kept,
     };
     let top = Pending {
         path: None,
@@ -92,7 +94,12 @@ struct Scan<'a> {
     entries: &'a AtomicUsize,
     /// Bytes of the session's files, by all threads.
     bytes: &'a AtomicU64,
+    /// Bytes of texts that are kept, by all threads.
+    kept: &'a AtomicUsize,
 }
+
+/// How much text is kept in all.
+const KEPT: usize = 64 << 20;
 
 impl Scan<'_> {
     fn directory(
@@ -173,12 +180,9 @@ impl Scan<'_> {
                 self.skip_here(here, Reason::Mark("user.overlay.redirect"));
                 return Ok(None);
             }
-            opened.push(Opened {
-                layer,
-                directory,
-                marks,
-            });
-            if marks.opaque {
+            opened.push(Opened { layer, directory });
+            // The kernel does not ask the top of a layer.
+            if marks.opaque && here.is_some() {
                 return Ok(Some((opened, false)));
             }
         }
@@ -311,6 +315,7 @@ impl Scan<'_> {
                     (same, copied_up) = (read.same, read.copied_up);
                     (state.size, state.binary, state.digest) =
                         (read.new.size, read.new.binary, Some(read.new.digest));
+                    state.text = self.keep(read.new.text);
                 } else if found.kind() == FileType::Directory && old.is_none() {
                     copied_up = found.attribute(c"user.overlay.origin")?.is_some();
                 }
@@ -343,10 +348,12 @@ impl Scan<'_> {
         };
         let old_state = match (old_state, &old) {
             (Some(mut state), Some(found)) if state.kind == Kind::File => {
-                state.binary = match kind {
-                    ChangeKind::ModeChanged => new_state.as_ref().is_some_and(|new| new.binary),
-                    _ => self.is_old_binary(found)?,
-                };
+                match kind {
+                    ChangeKind::ModeChanged => {
+                        state.binary = new_state.as_ref().is_some_and(|new| new.binary);
+                    }
+                    _ => (state.binary, state.text) = self.read_old(found)?,
+                }
                 Some(state)
             }
             (state, _) => state,
@@ -361,15 +368,23 @@ impl Scan<'_> {
         }))
     }
 
-    fn is_old_binary(&self, found: &Found) -> Result<bool, Failed> {
+    /// Whether one of the project's files is no text; and the text, if it is kept.
+    fn read_old(&self, found: &Found) -> Result<(bool, Kept), Failed> {
         match found.read() {
             Ok(mut file) => {
-                content::is_binary_file(&mut file).map_err(|_| Failed::Skip(Reason::Unsteady))
+                let (binary, text) = content::read_old(&mut file, found.size())
+                    .map_err(|_| Failed::Skip(Reason::Unsteady))?;
+                Ok((binary, self.keep(text)))
             }
             // Deleting what cannot be read is possible; it is shown without its content.
-            Err(Errno::ACCESS | Errno::PERM) => Ok(true),
+            Err(Errno::ACCESS | Errno::PERM) => Ok((true, Kept::default())),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Keeps a text while there is room.
+    fn keep(&self, text: Option<Box<[u8]>>) -> Kept {
+        Kept(text.filter(|text| self.kept.fetch_add(text.len(), Ordering::Relaxed) < KEPT))
     }
 
     /// Reads one of the session's files, and the project's beside it where they may be the same.
@@ -447,7 +462,7 @@ fn resolve<'b>(
         let Some(found) = upper.directory.look(name.to_bytes())? else {
             continue;
         };
-        let whiteout = is_whiteout(&found, upper.marks)?;
+        let whiteout = is_whiteout(&found)?;
         if decided {
             resolved.alone &= whiteout;
             break;
@@ -487,6 +502,7 @@ fn state(found: &Found) -> Result<State, Failed> {
         binary: false,
         digest: None,
         stamp: Stamp::of(&found.stat),
+        text: Kept::default(),
     })
 }
 

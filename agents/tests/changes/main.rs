@@ -3,6 +3,7 @@
 
 mod applying;
 mod conflicts;
+mod kernel;
 mod protecting;
 mod racing;
 mod reading;

@@ -240,6 +240,17 @@ fn overlay_marks_that_lead_elsewhere_are_not_obeyed() {
     );
 }
 
+/// The kernel looks for the mark in no layer's top; whoever took it there for true would have the whole project deleted.
+#[test]
+fn the_top_of_a_layer_hides_nothing() {
+    let session = Session::new();
+    session.write("a", "1");
+    let name = "user.overlay.opaque";
+    setxattr(session.at("upper"), name, b"y", XattrFlags::empty()).unwrap();
+    assert_eq!(session.inside("cat a"), "1");
+    assert_eq!(session.summary(), Vec::<String>::new());
+}
+
 /// A layer copied with its attributes has whiteouts in the form of files; taking them for files would bring back as empty what
 /// was deleted.
 #[test]
@@ -259,8 +270,10 @@ fn whiteouts_count_in_both_forms() {
         )
         .unwrap();
     };
+    session.write("e", "e\n").plant("e", "");
     attribute("d", "user.overlay.opaque", "x");
     attribute("d/a", "user.overlay.whiteout", "y");
+    attribute("e", "user.overlay.whiteout", "");
     mknodat(
         CWD,
         session.upper("c"),
@@ -278,7 +291,7 @@ fn whiteouts_count_in_both_forms() {
         0,
     )
     .unwrap();
-    assert_eq!(session.summary(), ["- c", "- d/a", "~ d/b"]);
+    assert_eq!(session.summary(), ["- c", "- d/a", "~ d/b", "- e"]);
 }
 
 /// An attacker would fill the daemon's memory or time.
@@ -398,11 +411,19 @@ fn what_cannot_be_read_is_said() {
 #[test]
 fn what_changed_since_it_was_looked_at_is_shown_as_that() {
     let session = Session::new();
-    session.write("a", "1\n").write("b", "1\n");
-    session.inside("echo 2 > a; echo 2 > b");
+    // Small texts are kept from then; others are read again.
+    let large = |line: &str| line.repeat(20_000);
+    session
+        .write("a", large("1\n"))
+        .write("b", large("1\n"))
+        .write("small", "1\n");
+    session
+        .plant("a", large("2\n"))
+        .plant("b", large("2\n"))
+        .plant("small", "2\n");
     let changes = session.changes();
-    fs::write(session.upper("a"), "3\n").unwrap();
-    fs::write(session.project("b"), "4\n").unwrap();
+    session.plant("a", large("3\n")).plant("small", "3\n");
+    session.write("b", large("4\n")).write("small", "4\n");
     let report = session.layers().report(&changes, &Rendering::default());
     assert_eq!(
         report.files[0].note,
@@ -412,7 +433,8 @@ fn what_changed_since_it_was_looked_at_is_shown_as_that() {
         report.files[1].note,
         Some("changed in the project since it was looked at")
     );
-    assert!(report.files.iter().all(|file| file.hunks.is_empty()));
+    assert!(report.files[..2].iter().all(|file| file.hunks.is_empty()));
+    assert_eq!(report.files[2].hunks[0].lines, ["-1", "+2"]);
 }
 
 #[test]

@@ -13,7 +13,8 @@ fn place() -> impl Strategy<Value = String> {
     proptest::collection::vec(prop_oneof!["a", "b", "c"], 1..4).prop_map(|names| names.join("/"))
 }
 
-/// One command of a shell. One that fails inside fails outside, too.
+/// One command of a shell. One that fails inside fails outside, too. No hard links: the kernel breaks those of lower layers when one
+/// of their names is written to.
 fn edit() -> impl Strategy<Value = String> {
     let text = "[xy]{0,3}";
     prop_oneof![
@@ -25,7 +26,6 @@ fn edit() -> impl Strategy<Value = String> {
         2 => (place(), place()).prop_map(|(from, to)| format!("mv -T {from} {to}")),
         1 => (place(), place()).prop_map(|(from, to)| format!("cp {from} {to}")),
         2 => (place(), place()).prop_map(|(to, at)| format!("ln -sfn {to} {at}")),
-        1 => (place(), place()).prop_map(|(from, to)| format!("ln {from} {to}")),
         1 => place().prop_map(|at| format!("chmod 700 {at}")),
         1 => place().prop_map(|at| format!("touch {at}")),
     ]

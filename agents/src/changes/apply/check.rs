@@ -248,7 +248,9 @@ impl Check<'_> {
                         Ok(Some(found)) => {
                             self.base.moved(parent.as_ref(), &Stamp::of(&found.stat))
                         }
-                        _ => true,
+                        // Whether the directory was removed is judged with it.
+                        Ok(None) => false,
+                        Err(_) => true,
                     }
                 }
             };

@@ -13,6 +13,9 @@ use super::{Context, Failure, Kind, entering::Inside, operations::Operations, ru
     after_help = "Examples\n  envd enter\n  envd enter --home host   # with your dotfiles; what is written to them is discarded"
 )]
 pub struct Arguments {
+    /// Do not use the project's daemon: a shell on a terminal never does
+    #[arg(long)]
+    pub no_daemon: bool,
     /// About the inside
     #[command(flatten)]
     pub inside: Inside,

@@ -120,7 +120,10 @@ impl Entering<'_> {
 }
 
 /// `--env`, in order: NAME=VALUE, or NAME for the caller's own value.
-fn variables(texts: &[OsString], context: &Context) -> Result<Vec<(String, OsString)>, Failure> {
+pub(super) fn variables(
+    texts: &[OsString],
+    context: &Context,
+) -> Result<Vec<(String, OsString)>, Failure> {
     use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
     let mut all = Vec::new();
     for text in texts {

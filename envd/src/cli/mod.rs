@@ -4,14 +4,17 @@
 pub mod add;
 pub mod completions;
 mod context;
+pub mod daemon;
 pub mod doctor;
 pub mod enter;
 mod entering;
 pub mod error;
 mod fast;
 pub mod gc;
+mod handing_over;
 pub mod image;
 pub mod init;
+pub mod lease;
 pub mod list;
 pub mod lock;
 mod logging;
@@ -118,6 +121,8 @@ pub enum Command {
     Run(run::Arguments),
     Enter(enter::Arguments),
     X(x::Arguments),
+    Daemon(daemon::Arguments),
+    Lease(lease::Arguments),
     Store(store::Arguments),
     Gc(gc::Arguments),
     Image(image::Arguments),
@@ -125,6 +130,14 @@ pub enum Command {
     Uninstall(uninstall::Arguments),
     Completions(completions::Arguments),
     Schema(schema::Arguments),
+}
+
+impl Command {
+    /// Whether it says where its log goes.
+    fn logs_for_itself(&self) -> bool {
+        let serve = daemon::Command::Serve;
+        matches!(self, Self::Daemon(daemon::Arguments { command }) if *command == serve)
+    }
 }
 
 /// Runs what this process was started for. `open` makes the operations, for the commands that need them.
@@ -145,7 +158,9 @@ pub fn main(open: impl FnOnce(&Context) -> Result<Box<dyn Operations>, Failure>)
     };
     let output = Output::new(&parsed.global, &variables);
     let result = Context::new(parsed.global, variables, output).and_then(|context| {
-        logging::start(&context);
+        if !parsed.command.logs_for_itself() {
+            logging::start(&context);
+        }
         dispatch(parsed.command, &context, open)
     });
     match result {
@@ -174,6 +189,9 @@ fn dispatch(
         Command::Remove(arguments) => remove::run(&arguments, context),
         Command::Completions(arguments) => completions::run(&arguments, context),
         Command::Schema(arguments) => schema::run(&arguments, context),
+        Command::Daemon(daemon::Arguments {
+            command: daemon::Command::Serve,
+        }) => daemon::serve(context, open(context)?),
         command => with_operations(command, context, &*open(context)?),
     }
 }
@@ -192,6 +210,8 @@ fn with_operations(
         Command::Run(arguments) => run::run(&arguments, context, operations),
         Command::Enter(arguments) => enter::run(&arguments, context, operations),
         Command::X(arguments) => x::run(&arguments, context, operations),
+        Command::Daemon(arguments) => daemon::run(&arguments, context, operations),
+        Command::Lease(arguments) => lease::run(&arguments, context, operations),
         Command::Store(arguments) => store::run(&arguments, context, operations),
         Command::Image(arguments) => image::run(&arguments, context, operations),
         Command::Gc(arguments) => gc::run(&arguments, context, operations),

@@ -5,6 +5,7 @@ use std::{ffi::OsString, process::ExitCode};
 use super::{
     Context, Failure,
     entering::{Entering, Inside},
+    handing_over::run_if_there,
     operations::Operations,
 };
 use crate::{
@@ -31,6 +32,9 @@ pub struct Arguments {
         value_name = "COMMAND"
     )]
     pub command: Vec<OsString>,
+    /// Do not use the project's daemon, should it run
+    #[arg(long)]
+    pub no_daemon: bool,
     /// About the inside
     #[command(flatten)]
     pub inside: Inside,
@@ -42,9 +46,13 @@ pub fn run(
     context: &Context,
     operations: &dyn Operations,
 ) -> Result<ExitCode, Failure> {
-    in_project(&arguments.inside, context, operations, false, |_| {
-        Ok(arguments.command.clone())
-    })
+    let (inside, command) = (&arguments.inside, &arguments.command);
+    if !arguments.no_daemon
+        && let Some(exit) = run_if_there(inside, context, operations, command)?
+    {
+        return Ok(exit.into());
+    }
+    in_project(inside, context, operations, false, |_| Ok(command.clone()))
 }
 
 /// Realises the project's environment and enters it.

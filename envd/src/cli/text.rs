@@ -19,6 +19,8 @@ Environment
   run          Run a command in the project's environment
   enter        Open a shell in the project's environment
   x            Run a tool once, from no project at all
+  lease        Run a command that ends with its time or its owner
+  daemon       Look after the daemon that keeps environments ready
   image        Write the environment as an OCI image
 Store
   store        Look at the store, check and repair it

@@ -1,0 +1,81 @@
+//! One client's connection, in the daemon: never blocks, and takes no memory while nothing is said.
+
+use std::{
+    cell::RefCell,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
+};
+
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{
+    packet::{self, LONGEST, Packet},
+    watched::watched,
+};
+
+/// How long a client may leave what it is told unread.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+thread_local! {
+    /// Where packets are read into. Every connection uses the same: nothing waits between reading and taking out.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A connection.
+pub struct Channel {
+    socket: AsyncFd<OwnedFd>,
+}
+
+impl Channel {
+    /// Of a socket.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Self {
+            socket: watched(socket, Interest::READABLE | Interest::WRITABLE)?,
+        })
+    }
+
+    /// The user at the other end.
+    pub fn peer(&self) -> io::Result<u32> {
+        packet::peer(self.socket.as_fd())
+    }
+
+    /// The next packet; `None` at the end.
+    pub async fn receive(&self) -> io::Result<Option<Packet>> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            let received = ready.try_io(|socket| {
+                BUFFER.with_borrow_mut(|buffer| {
+                    buffer.resize(LONGEST, 0);
+                    packet::receive(socket.as_fd(), buffer)
+                })
+            });
+            if let Ok(received) = received {
+                return received;
+            }
+        }
+    }
+
+    /// Says something. A client that does not listen is given up.
+    pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let sent = async {
+            loop {
+                let mut ready = self.socket.writable().await?;
+                let sent = ready.try_io(|socket| packet::send(socket.as_fd(), bytes, &[]));
+                if let Ok(sent) = sent {
+                    return sent;
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, sent).await {
+            Ok(sent) => sent,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Says something if the client has room for it.
+    pub fn try_send(&self, bytes: &[u8]) {
+        let _ = packet::send(self.socket.as_fd(), bytes, &[]);
+    }
+}

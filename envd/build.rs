@@ -51,6 +51,12 @@ fn main() {
     if complete {
         println!("cargo:rustc-link-arg-bins=-static");
         println!("cargo:rustc-cfg=envd_static");
+        // What is there before the C library is, and mostly does without it (shims/trampoline).
+        if let Some(front) = env::var_os("DEP_ENVD_TRAMPOLINE_FRONT") {
+            let front = Path::new(&front).display();
+            println!("cargo:rustc-link-arg-bin=envd={front}");
+            println!("cargo:rustc-link-arg-bin=envd=-Wl,-e,envd_front");
+        }
     }
 }
 

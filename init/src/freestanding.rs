@@ -1,18 +1,8 @@
-//! What a program without a C library must bring along: a start, a panic, and the functions that the compiler calls.
+//! What a program without a C library must bring along: a panic, and the functions that the compiler calls.
 
 use core::{ffi::c_int, panic::PanicInfo};
 
-use envd_init::sys::{self, Start};
-
-/// The first function.
-///
-/// # Safety
-/// For [`envd_init::entry`] alone.
-pub unsafe extern "C" fn start(stack: *const usize) -> ! {
-    // SAFETY: the stack as the kernel prepared it.
-    let start = unsafe { Start::from_stack(stack) };
-    sys::exit(envd_init::run(&start))
-}
+use envd_init::sys;
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {

@@ -4,4 +4,4 @@
 
 mod freestanding;
 
-envd_init::entry!(freestanding::start);
+envd_init::entry!(envd_init::run);

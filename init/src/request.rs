@@ -45,9 +45,14 @@ pub struct Request<'r> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits<'r>(&'r [u8]);
 
-impl Limits<'_> {
+impl<'r> Limits<'r> {
+    /// As in a request: a u32, a u32 that is 0, and a u64 each.
+    pub fn new(bytes: &'r [u8]) -> Self {
+        Limits(bytes)
+    }
+
     /// Resource numbers (setrlimit(2)) and values.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, u64)> {
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u64)> + Clone + use<'r> {
         self.0.chunks_exact(16).filter_map(|bytes| {
             let mut reader = Reader::new(bytes);
             let resource = u32::read(&mut reader).ok()?;
@@ -61,6 +66,13 @@ impl Limits<'_> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Strings<'r> {
     bytes: &'r [u8],
+}
+
+impl<'r> Strings<'r> {
+    /// Over these bytes, up to the last zero byte.
+    pub fn new(bytes: &'r [u8]) -> Self {
+        Strings { bytes }
+    }
 }
 
 impl<'r> Iterator for Strings<'r> {

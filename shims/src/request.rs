@@ -38,6 +38,23 @@ pub(crate) fn path(command: &Command) -> OsString {
     path.cloned().unwrap_or_else(|| DEFAULT_PATH.into())
 }
 
+/// Limits as a request has them.
+pub fn limits(limits: &BTreeMap<Limit, u64>) -> Vec<u8> {
+    numbered(limits)
+        .flat_map(|(resource, value)| {
+            let head = [resource, 0].map(u32::to_ne_bytes).concat();
+            [head, value.to_ne_bytes().to_vec()].concat()
+        })
+        .collect()
+}
+
+fn numbered(limits: &BTreeMap<Limit, u64>) -> impl Iterator<Item = (u32, u64)> + Clone {
+    limits.iter().filter_map(|(limit, value)| {
+        let row = RESOURCES.iter().find(|(known, _)| known == limit)?;
+        Some((row.1, *value))
+    })
+}
+
 /// Encodes a command. With `foreground` it gets a process group of its own in the foreground of the terminal on standard
 /// input, unless it has a session of its own.
 pub fn encode(
@@ -81,14 +98,10 @@ pub fn encode(
     } else if foreground {
         flags |= FOREGROUND;
     }
-    let numbered = limits.iter().filter_map(|(limit, value)| {
-        let row = RESOURCES.iter().find(|(known, _)| known == limit)?;
-        Some((row.1, *value))
-    });
     let draft = Draft {
         flags,
         umask: command.umask,
-        limits: numbered,
+        limits: numbered(limits),
         arguments: arguments.iter().map(CString::as_c_str),
         environment: environment.iter().map(CString::as_c_str),
     };

@@ -9,13 +9,14 @@ use std::{
 use envd_tests::sandbox::workspace;
 
 /// Each room and the rooms it may name in its manifest.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     (
         "envd",
         &[
             "envd-agents",
             "envd-oci",
             "envd-shims",
+            "envd-trampoline",
             "envd-store",
             "envd-init",
         ],
@@ -23,6 +24,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("agents", &["envd-shims", "envd-store", "envd-init"]),
     ("oci", &["envd-store"]),
     ("shims", &["envd-init"]),
+    ("shims/trampoline", &["envd-init"]),
     ("store", &[]),
     ("init", &[]),
     (
@@ -41,8 +43,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
 
 /// The modules in which unsafe code may live: the layers that speak to the kernel.
 const UNSAFE_MODULES: [&str; 4] = [
-    "init/src/sys.rs",
     "init/src/sys/",
+    "init/src/freestanding.rs",
     "shims/src/sys.rs",
     "shims/src/sys/",
 ];

@@ -1,6 +1,6 @@
 //! What every command is given: settings, the caller's place and variables, and how to print.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::SystemTime};
 
 use super::{Display, Failure, Global, Kind, Output};
 use crate::{
@@ -20,6 +20,8 @@ pub struct Context {
     pub directory: PathBuf,
     /// The caller.
     pub uid: u32,
+    /// When the command began to look at files.
+    pub started: SystemTime,
     /// How to print.
     pub output: Output,
     /// How much to log: 0 is nothing.
@@ -30,6 +32,7 @@ pub struct Context {
 impl Context {
     /// Reads the settings and where we are.
     pub fn new(global: Global, variables: HostVariables, output: Output) -> Result<Self, Failure> {
+        let started = SystemTime::now();
         let uid = rustix::process::getuid().as_raw();
         let mut settings = Settings::load(&variables, uid)?;
         settings.offline |= global.offline;
@@ -42,6 +45,7 @@ impl Context {
             variables,
             directory,
             uid,
+            started,
             output,
             verbosity: global.verbose,
             project: global.project,

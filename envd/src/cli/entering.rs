@@ -11,9 +11,14 @@ use super::{
     Context, Failure, Kind,
     operations::{Environment, Operations},
 };
+use envd_trampoline::arguments;
+
 use crate::{
     config::{EnvironmentSection, Home},
-    environment::{Caller, HostFacts, Inputs, Network, RootFacts, Wanted, Workplace, caches, plan},
+    environment::{
+        Caller, HostFacts, Inputs, Network, RootFacts, Wanted, Workplace, caches, plan, start,
+    },
+    settings,
 };
 
 /// Options about the inside.
@@ -80,7 +85,7 @@ impl Entering<'_> {
         let caches = caches::of(&root, &self.environment.caches);
         caches::make(&caches)?;
         let variables = variables(&self.inside.variables, context)?;
-        let plan = plan(&Inputs {
+        let inputs = Inputs {
             root: &root,
             host: &host,
             caller: self.caller,
@@ -104,7 +109,8 @@ impl Entering<'_> {
             strict: self.inside.strict,
             prompt: self.prompt,
             command: &command,
-        });
+        };
+        let plan = plan(&inputs);
         if self.inside.print_plan {
             let mut text =
                 serde_json::to_string_pretty(&plan).map_err(|e| Failure::of(Kind::Other, &e))?;
@@ -112,10 +118,56 @@ impl Entering<'_> {
             context.output.raw(&text)?;
             return Ok(ExitCode::SUCCESS);
         }
+        self.keep_start(&inputs);
         // No descriptor of the view may leak into what runs in it.
         drop(root);
         let exit = self.operations.launch(&plan)?;
         Ok(exit.into())
+    }
+}
+
+impl Entering<'_> {
+    /// Leaves what this run comes to for the next one of its kind, which then looks at nothing twice.
+    fn keep_start(&self, inputs: &Inputs<'_>) {
+        let Some(project) = self.project else {
+            return;
+        };
+        // What the quick way does not know, or leaves to this one.
+        let plain = self.inside.home.is_none() && self.inside.require.is_empty();
+        if !plain || inputs.terminal || self.prompt.is_some() {
+            return;
+        }
+        let plan = plan(&Inputs {
+            extra_variables: &[],
+            ..*inputs
+        });
+        let configuration = settings::config_file(&self.context.variables);
+        let run = start::Run {
+            plan: &plan,
+            project,
+            inside: self.inside.flags(),
+            view: &self.environment.view,
+            hostname: &inputs.host.hostname,
+            ids: (self.caller.uid, self.caller.gid),
+            variables: &self.context.variables,
+            configuration: configuration.as_deref(),
+            since: self.context.started,
+        };
+        match start::keep(&run) {
+            Ok(Some(kept)) => self.operations.keep_start(&kept.name, &kept.bytes),
+            // A plan that cannot be carried out is said when it is.
+            Ok(None) | Err(_) => {}
+        }
+    }
+}
+
+impl Inside {
+    /// As the quick way has them.
+    fn flags(&self) -> u32 {
+        let flag = |set: bool, flag| if set { flag } else { 0 };
+        flag(self.no_network, arguments::NO_NETWORK)
+            | flag(self.strict, arguments::STRICT)
+            | flag(self.as_root, arguments::AS_ROOT)
     }
 }
 

@@ -81,6 +81,10 @@ pub trait Operations {
     /// Refuses where one of these mechanisms does not work, or is none. Asked before anything is fetched.
     fn require(&self, mechanisms: &[String]) -> Result<(), Failure>;
 
+    /// Keeps a start (see [`envd_trampoline::start`]), so that the next run of this kind need not look at anything twice. That
+    /// it cannot be kept is no reason to fail.
+    fn keep_start(&self, name: &str, bytes: &[u8]);
+
     /// Starts the plan's command, waits, and gives how it ended.
     fn launch(&self, plan: &Plan) -> Result<Exit, Failure>;
 

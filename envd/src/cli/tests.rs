@@ -23,6 +23,7 @@ struct Recorder {
 }
 
 impl Operations for Recorder {
+    fn keep_start(&self, _: &str, _: &[u8]) {}
     fn search(&self, _: &search::Request, _: &dyn Progress) -> Result<Vec<search::Hit>, Failure> {
         Ok(Vec::new())
     }

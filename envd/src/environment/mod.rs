@@ -7,6 +7,7 @@ mod facts;
 pub mod git;
 mod identity;
 mod plan;
+pub mod start;
 mod variables;
 mod workplace;
 

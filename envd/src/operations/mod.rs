@@ -259,6 +259,15 @@ impl Operations for Local {
         entering::require(mechanisms)
     }
 
+    fn keep_start(&self, name: &str, bytes: &[u8]) {
+        let kept = self
+            .store()
+            .and_then(|store| Ok(store.keep_start(name, bytes)?));
+        if let Err(failure) = kept {
+            tracing::debug!(failure.message, "the start is not kept");
+        }
+    }
+
     fn launch(&self, plan: &Plan) -> Result<Exit, Failure> {
         entering::launch(plan)
     }

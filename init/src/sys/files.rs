@@ -158,6 +158,36 @@ pub fn current_directory(buffer: &mut [u8]) -> Result<&CStr, Errno> {
     CStr::from_bytes_with_nul(&buffer[..length]).map_err(|_| Errno(EINVAL))
 }
 
+/// Where a symbolic link leads to; gives how many bytes of `buffer` that takes. Cut where it does not fit.
+pub fn read_link(path: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: `path` ends in a zero byte; the pointer and the length describe `buffer`.
+    unsafe {
+        call!(
+            READLINKAT,
+            AT_FDCWD,
+            path,
+            buffer.as_mut_ptr(),
+            buffer.len()
+        )
+    }
+}
+
+/// Locks an opened file or directory together with others who share it (flock(2)), without waiting.
+pub fn share_lock(descriptor: Descriptor) -> Result<(), Errno> {
+    const LOCK_SH: i32 = 1;
+    const LOCK_NB: i32 = 4;
+    // SAFETY: touches no memory.
+    unsafe { call!(FLOCK, descriptor, LOCK_SH | LOCK_NB) }.map(drop)
+}
+
+/// The machine's name (`uname -n`), as a string in `buffer`.
+pub fn host_name(buffer: &mut [u8; 390]) -> Result<&CStr, Errno> {
+    // `struct new_utsname`: six names of 65 bytes, of which this is the second.
+    // SAFETY: the kernel writes 390 bytes.
+    unsafe { call!(UNAME, buffer.as_mut_ptr()) }?;
+    CStr::from_bytes_until_nul(&buffer[65..130]).map_err(|_| Errno(EINVAL))
+}
+
 /// Goes to a directory.
 pub fn change_directory(path: &CStr) -> Result<(), Errno> {
     // SAFETY: `path` ends in a zero byte.

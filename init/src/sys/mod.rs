@@ -24,7 +24,7 @@ pub use descriptors::{
     read_at, write, write_all,
 };
 pub use files::*;
-pub use memory::{Region, Vector};
+pub use memory::{Region, Strings, Vector};
 pub use mounts::*;
 pub use process::*;
 pub use security::*;

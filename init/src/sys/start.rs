@@ -12,7 +12,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// From the stack that [`crate::entry`] hands over.
+    /// From the stack that a program starts with (see [`crate::entry`]).
     ///
     /// # Safety
     /// `stack` must be the stack as the kernel prepared it for the program: argc, argv, a null pointer, envp, a null pointer.

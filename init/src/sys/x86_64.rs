@@ -82,8 +82,8 @@ pub unsafe fn spawn_sharing(
     result
 }
 
-/// Makes `_start`, where a program without a C library starts, hand the stack that the kernel prepared (argc, argv, envp) to
-/// a function of type `unsafe extern "C" fn(*const usize) -> !`.
+/// Makes `_start`, where a program without a C library starts, call a function of type `fn(&Start) -> i32` and exit with what
+/// it gives.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
@@ -95,8 +95,48 @@ macro_rules! entry {
             "and rsp, -16",
             "call {main}",
             "ud2",
-            main = sym $main,
+            main = sym start_of_program,
         );
+
+        unsafe extern "C" fn start_of_program(stack: *const usize) -> ! {
+            // SAFETY: the stack as the kernel prepared it.
+            let start = unsafe { $crate::sys::Start::from_stack(stack) };
+            $crate::sys::exit($main(&start))
+        }
+    };
+}
+
+/// Makes a symbol that may be the entry point of a program with a C library: it calls a function of type
+/// `fn(&Start) -> Option<i32>`, exits with what that gives, and where it gives nothing goes on to `_start`, which is the C
+/// library's, as if nothing had been.
+#[macro_export]
+macro_rules! front {
+    ($symbol:literal, $main:path) => {
+        core::arch::global_asm!(
+            concat!(".globl ", $symbol),
+            concat!($symbol, ":"),
+            "xor ebp, ebp",
+            "mov rdi, rsp",
+            // Kept across the call: the stack, and what the kernel has put into rdx for the C library.
+            "mov rbx, rsp",
+            "mov r12, rdx",
+            "and rsp, -16",
+            "call {main}",
+            "mov rsp, rbx",
+            "mov rdx, r12",
+            "xor ebx, ebx",
+            "xor r12d, r12d",
+            "jmp _start",
+            main = sym front_of_program,
+        );
+
+        unsafe extern "C" fn front_of_program(stack: *const usize) {
+            // SAFETY: the stack as the kernel prepared it.
+            let start = unsafe { $crate::sys::Start::from_stack(stack) };
+            if let Some(code) = $main(&start) {
+                $crate::sys::exit(code)
+            }
+        }
     };
 }
 
@@ -132,10 +172,11 @@ pub mod number {
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
     pub const FCNTL: usize = 72;
+    pub const UNAME: usize = 63;
+    pub const FLOCK: usize = 73;
     pub const GETCWD: usize = 79;
     pub const CHDIR: usize = 80;
     pub const FCHDIR: usize = 81;
-    pub const READLINK: usize = 89;
     pub const UMASK: usize = 95;
     pub const GETUID: usize = 102;
     pub const GETGID: usize = 104;
@@ -162,6 +203,7 @@ pub mod number {
     pub const UNLINKAT: usize = 263;
     pub const SYMLINKAT: usize = 266;
     pub const FCHMOD: usize = 91;
+    pub const READLINKAT: usize = 267;
     pub const PPOLL: usize = 271;
     pub const SIGNALFD4: usize = 289;
     pub const PRLIMIT64: usize = 302;

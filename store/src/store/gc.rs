@@ -114,6 +114,7 @@ impl Store {
         self.sweep_trees(&kept, act, &mut report)?;
         if act {
             self.sweep_memos()?;
+            self.drop_starts();
         }
         self.sweep_objects(&marks, act, &mut report)?;
         if options.fetch {

@@ -17,4 +17,5 @@ pub mod project;
 pub mod provider;
 pub mod realise;
 pub mod resolve;
+pub mod services;
 pub mod settings;

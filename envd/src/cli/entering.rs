@@ -162,8 +162,8 @@ impl Entering<'_> {
 }
 
 impl Inside {
-    /// As the quick way has them.
-    fn flags(&self) -> u32 {
+    /// As the quick way and the daemon have them.
+    pub(super) fn flags(&self) -> u32 {
         let flag = |set: bool, flag| if set { flag } else { 0 };
         flag(self.no_network, arguments::NO_NETWORK)
             | flag(self.strict, arguments::STRICT)

@@ -10,7 +10,6 @@ use crate::{
         Place,
         client::{Client, ClientError, Starter},
         message::{Ending, Event, Reason},
-        order::{AS_ROOT, NO_NETWORK, STRICT},
         running::{Job, Outcome},
     },
     environment,
@@ -62,7 +61,7 @@ impl Handing<'_> {
         let command = self.described(&extra);
         let job = Job {
             handle: None,
-            inside: flags(self.inside),
+            inside: self.inside.flags(),
             extra: &extra,
             command: &command,
         };
@@ -156,17 +155,6 @@ fn own_umask() -> u32 {
     let umask = rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     rustix::process::umask(umask);
     umask.as_raw_mode()
-}
-
-fn flags(inside: &Inside) -> u32 {
-    [
-        (inside.no_network, NO_NETWORK),
-        (inside.strict, STRICT),
-        (inside.as_root, AS_ROOT),
-    ]
-    .iter()
-    .filter(|(wanted, _)| *wanted)
-    .fold(0, |flags, (_, flag)| flags | flag)
 }
 
 /// Runs a command in the daemon if there is one; `None` if it is to be run here.

@@ -74,6 +74,27 @@ impl Channel {
         }
     }
 
+    /// Waits for the client to hang up.
+    pub async fn hung_up(&self) {
+        use rustix::net::{RecvFlags, recv};
+        loop {
+            let Ok(mut ready) = self.socket.readable().await else {
+                return;
+            };
+            let looked = ready.try_io(|socket| {
+                let mut byte = [0];
+                let (length, _) = recv(socket, &mut byte[..], RecvFlags::PEEK)?;
+                Ok(length)
+            });
+            match looked {
+                // It has more to ask, and waits for its turn.
+                Ok(Ok(1..)) => std::future::pending().await,
+                Ok(_) => return,
+                Err(_) => {}
+            }
+        }
+    }
+
     /// Says something if the client has room for it.
     pub fn try_send(&self, bytes: &[u8]) {
         let _ = packet::send(self.socket.as_fd(), bytes, &[]);

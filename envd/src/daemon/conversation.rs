@@ -8,11 +8,14 @@ use std::{
 };
 
 use envd_init::request::Request as Command;
+use envd_supervision::Name;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::{Value, json};
 
 use super::{
     channel::Channel,
     handing,
+    household::PATIENCE,
     lease::Lease,
     message::{self, Answer, Ending, Event, Question, Reason, Refusal, Request},
     order::{self, Head, Malformed},
@@ -20,7 +23,11 @@ use super::{
     recipe::{Recipe, Wish},
     server::{Daemon, Guest, Tenancy, Use},
 };
-use crate::settings::HostVariables;
+use crate::{
+    cli::{Failure, Kind},
+    services::{Following, Line, Origin},
+    settings::HostVariables,
+};
 
 /// Serves one client until either is done with the other.
 pub async fn converse(guest: Guest, channel: Channel) {
@@ -30,6 +37,7 @@ pub async fn converse(guest: Guest, channel: Channel) {
         lease: Lease::default(),
         runs: Vec::new(),
         opened: Vec::new(),
+        refused: Vec::new(),
     };
     if let Err(error) = conversation.hold().await {
         tracing::debug!("a client is gone: {error}");
@@ -47,6 +55,8 @@ struct Conversation {
     runs: Vec<Tenancy>,
     /// Environments of several.
     opened: Vec<(Tenancy, Rc<Recipe>)>,
+    /// What came with a command that was refused: its connection must not seem to end before the client has heard why.
+    refused: Vec<OwnedFd>,
 }
 
 impl Conversation {
@@ -65,13 +75,17 @@ impl Conversation {
                     return ended;
                 }
             };
-            let Some(packet) = packet else {
+            let Some(mut packet) = packet else {
                 return Ok(());
             };
+            self.refused.clear();
             let done = match order::is_order(&packet.bytes) {
-                true => self.run(packet).map(|()| None),
-                false => self.answer(packet).await.map(Some),
+                true => self.run(&mut packet).map(|()| None),
+                false => self.answer(&mut packet).await.map(Some),
             };
+            if done.is_err() {
+                self.refused = packet.descriptors;
+            }
             match done {
                 Ok(None) => {}
                 Ok(Some(value)) => {
@@ -125,8 +139,8 @@ impl Conversation {
         said
     }
 
-    async fn answer(&mut self, mut packet: Packet) -> Result<Value, Refusal> {
-        let question = whole(&packet).and_then(|()| {
+    async fn answer(&mut self, packet: &mut Packet) -> Result<Value, Refusal> {
+        let question = whole(packet).and_then(|()| {
             message::json::<Question>(&packet.bytes)
                 .ok_or_else(|| Refusal::malformed("a packet of an unknown kind"))?
                 .map_err(|error| Refusal::malformed(format!("no question: {error}")))
@@ -149,7 +163,7 @@ impl Conversation {
                 let variables = self.daemon.variables.clone();
                 let recipe = self.recipe(inside, &variables)?;
                 let tenancy = self.daemon.lend(&recipe, Use::Open)?;
-                self.tell_downgrades(&tenancy, &recipe);
+                self.tell_downgrades(&tenancy, &recipe, true);
                 self.daemon.refill(&recipe);
                 let handle = tenancy.handle();
                 self.opened.push((tenancy, recipe));
@@ -160,11 +174,94 @@ impl Conversation {
                     .retain(|(tenancy, _)| tenancy.handle() != handle);
                 Ok(json!({}))
             }
+            Request::Up { services } => self.up(&services).await,
+            Request::Down { services } => {
+                let names = names(&services)?;
+                let slow = self.daemon.household.down(&names, PATIENCE).await?;
+                let slow = slow.iter().map(|slow| {
+                    json!({ "service": slow.service.as_str(), "reason": slow.reason, "ended": slow.ended })
+                });
+                Ok(json!({ "slow": slow.collect::<Vec<_>>() }))
+            }
+            Request::Ps => {
+                let now = self.recipe(0, &self.daemon.variables.clone()).ok();
+                Ok(json!(self.daemon.household.state(now.as_ref())?))
+            }
+            Request::Follow { services, lines } => self.follow(&services, lines).await,
             Request::Lease { time } => {
                 let owner = packet.descriptors.pop();
                 self.lease = Lease::new(time.map(Duration::from_millis), owner)
                     .map_err(|error| Refusal::malformed(format!("no owner: {error}")))?;
                 Ok(json!({}))
+            }
+        }
+    }
+
+    /// Waits until services are up, and says meanwhile what becomes of them.
+    async fn up(&mut self, services: &[String]) -> Result<Value, Refusal> {
+        let names = names(services)?;
+        let recipe = self.recipe(0, &self.daemon.variables.clone())?;
+        let services = self.daemon.household.services(&self.daemon, &recipe)?;
+        self.daemon.watch(&services);
+        let mut reports = services.reports();
+        let up = services.up(&names);
+        let mut up = std::pin::pin!(up);
+        loop {
+            tokio::select! {
+                biased;
+                report = reports.recv() => if let Ok(report) = report {
+                    let event = Answer::Event(Event::Service {
+                        service: report.service.as_str().to_owned(),
+                        state: report.state.as_str().to_owned(),
+                        reason: report.reason,
+                    });
+                    self.channel.try_send(&message::packet(&event));
+                },
+                result = &mut up => {
+                    result.map_err(Failure::from)?;
+                    return Ok(json!(self.daemon.household.state(Some(&recipe))?));
+                }
+                () = self.channel.hung_up() => {
+                    return Err(Refusal::new(Reason::Gone, "nobody waits for it any more"));
+                }
+            }
+        }
+    }
+
+    /// Tells what services write until the client hangs up, or they are no more.
+    async fn follow(&mut self, services: &[String], lines: usize) -> Result<Value, Refusal> {
+        let Some(running) = self.daemon.household.started() else {
+            return Err(Refusal::new(Reason::Gone, "no service was started"));
+        };
+        let all = running.status().into_iter().map(|status| status.name);
+        let names = match services {
+            [] => all.collect(),
+            some => names(some)?,
+        };
+        let mut followed = FuturesUnordered::new();
+        for name in names {
+            let mut log = running.logs(&name).map_err(Failure::from)?;
+            for line in log.skip_to_last(lines).unwrap_or_default() {
+                let sent = self.channel.send(&message::packet(&told(&name, line))).await;
+                sent.map_err(|error| Refusal::new(Reason::Gone, error.to_string()))?;
+            }
+            followed.push(next_line(name, log));
+        }
+        drop(running);
+        loop {
+            tokio::select! {
+                line = followed.next() => match line {
+                    Some((name, log, Some(line))) => {
+                        let sent = self.channel.send(&message::packet(&told(&name, line))).await;
+                        sent.map_err(|error| Refusal::new(Reason::Gone, error.to_string()))?;
+                        followed.push(next_line(name, log));
+                    }
+                    Some((_, _, None)) => {}
+                    None => return Ok(json!({})),
+                },
+                () = self.channel.hung_up() => {
+                    return Err(Refusal::new(Reason::Gone, "nobody reads it any more"));
+                }
             }
         }
     }
@@ -201,10 +298,10 @@ impl Conversation {
     }
 
     /// Starts a command. Nothing here waits, but for the making of an environment where none is ready.
-    fn run(&mut self, mut packet: Packet) -> Result<(), Refusal> {
-        whole(&packet)?;
+    fn run(&mut self, packet: &mut Packet) -> Result<(), Refusal> {
+        whole(packet)?;
         let (head, tail) = Head::parse(&packet.bytes)?;
-        if head.build != self.daemon.identity.build {
+        if ![self.daemon.identity.build, order::ANY_BUILD].contains(&head.build) {
             return Err(self.other_version());
         }
         let memory;
@@ -219,9 +316,11 @@ impl Conversation {
         };
         let (extra, bytes) = head.split(tail)?;
         let command = Command::parse(bytes).map_err(|_| Malformed)?;
-        let descriptors = <[OwnedFd; 4]>::try_from(packet.descriptors).map_err(|_| {
-            Refusal::malformed("a command without standard descriptors and a connection")
-        })?;
+        let [input, output, error, connection] = &packet.descriptors[..] else {
+            return Err(Refusal::malformed(
+                "a command without standard descriptors and a connection",
+            ));
+        };
         let caller = handing::variables(&command);
         let fresh = head.handle.is_none();
         let (tenancy, recipe) = match head.handle {
@@ -229,12 +328,15 @@ impl Conversation {
             None => {
                 let recipe = self.recipe(head.inside, &caller)?;
                 let tenancy = self.daemon.lend(&recipe, Use::Run)?;
-                self.tell_downgrades(&tenancy, &recipe);
-                (&*push(&mut self.runs, tenancy), recipe)
+                let heard = head.inside & order::LISTENS != 0;
+                if self.tell_downgrades(&tenancy, &recipe, heard) > 0 && !heard {
+                    let message = "there is something to say before it runs";
+                    return Err(Refusal::new(Reason::Unheard, message));
+                }
+                (push(&mut self.runs, tenancy), recipe)
             }
         };
         let command = handing::adapt(&command, &recipe, &caller, &extra);
-        let [input, output, error, connection] = &descriptors;
         let stdio = [input.as_fd(), output.as_fd(), error.as_fd()];
         let handed =
             tenancy.with(|environment| environment.execute(&command, stdio, connection.as_fd()));
@@ -262,17 +364,41 @@ impl Conversation {
         }
     }
 
-    /// For untrusted work a wall less is news; for people's own it is what `envd doctor` is for.
-    fn tell_downgrades(&self, tenancy: &Tenancy, recipe: &Recipe) {
+    /// For untrusted work a wall less is news; for people's own it is what `envd doctor` is for. Says how many there are, and
+    /// which, if that is heard.
+    fn tell_downgrades(&self, tenancy: &Tenancy, recipe: &Recipe, heard: bool) -> usize {
         if !recipe.is_strict() {
-            return;
+            return 0;
         }
         let downgrades = tenancy.with(|environment| environment.downgrades());
-        for message in downgrades.unwrap_or_default() {
+        let downgrades = downgrades.unwrap_or_default();
+        let count = downgrades.len();
+        for message in downgrades.into_iter().filter(|_| heard) {
             let event = Answer::Event(Event::Downgrade { message });
             self.channel.try_send(&message::packet(&event));
         }
+        count
     }
+}
+
+async fn next_line(name: Name, mut log: Following) -> (Name, Following, Option<Line>) {
+    let line = log.next().await.unwrap_or_default();
+    (name, log, line)
+}
+
+fn told(name: &Name, line: Line) -> Answer {
+    Answer::Event(Event::Line {
+        service: name.as_str().to_owned(),
+        time: line.time,
+        envd: line.origin == Origin::Envd,
+        text: String::from_utf8_lossy(&line.text).into_owned(),
+    })
+}
+
+fn names(services: &[String]) -> Result<Vec<Name>, Refusal> {
+    let parse = |name: &String| name.parse::<Name>();
+    let names = services.iter().map(parse).collect::<Result<_, _>>();
+    names.map_err(|error| Failure::of(Kind::Usage, &error).into())
 }
 
 fn whole(packet: &Packet) -> Result<(), Refusal> {

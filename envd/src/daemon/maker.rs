@@ -40,7 +40,7 @@ pub trait Maker {
 }
 
 /// An environment. Dropping it ends it and everything in it, without waiting for that.
-pub trait Environment {
+pub trait Environment: Send + Sync {
     /// Its PID 1, as the daemon counts.
     fn pid(&self) -> u32;
 
@@ -50,13 +50,14 @@ pub trait Environment {
     /// What the plan asked for and this host cannot do.
     fn downgrades(&self) -> Vec<String>;
 
-    /// Starts a command (see [`envd_init::request`]); what becomes of it is said on `connection`. When the other end of that
+    /// Starts a command (see [`envd_init::request`]), `more` being its descriptors from 3 on; what becomes of it is said on `connection`. When the other end of that
     /// closes, the command is ended.
     fn execute(
         &self,
         request: &[u8],
         standard: [BorrowedFd<'_>; 3],
         connection: BorrowedFd<'_>,
+        more: &[BorrowedFd<'_>],
     ) -> Result<(), LaunchError>;
 }
 
@@ -113,7 +114,8 @@ impl Environment for Resident {
         request: &[u8],
         standard: [BorrowedFd<'_>; 3],
         connection: BorrowedFd<'_>,
+        more: &[BorrowedFd<'_>],
     ) -> Result<(), LaunchError> {
-        self.execute_encoded(request, standard, connection, &[])
+        self.execute_encoded(request, standard, connection, more)
     }
 }

@@ -47,6 +47,29 @@ pub enum Request {
         /// What `open` answered.
         handle: u64,
     },
+    /// These services to be up, all where none is named; answered when they are, or cannot be.
+    Up {
+        /// Their names.
+        #[serde(default)]
+        services: Vec<String>,
+    },
+    /// These services to be down, all where none is named.
+    Down {
+        /// Their names.
+        #[serde(default)]
+        services: Vec<String>,
+    },
+    /// How the services are.
+    Ps,
+    /// What services write from now on, as events, until the client hangs up.
+    Follow {
+        /// Their names; all where none is named.
+        #[serde(default)]
+        services: Vec<String>,
+        /// And so many lines before.
+        #[serde(default)]
+        lines: usize,
+    },
     /// To limit the life of everything on this connection. A pidfd with it is the owner's.
     Lease {
         /// Milliseconds from now.
@@ -75,6 +98,26 @@ pub enum Event {
     Downgrade {
         /// What, as people read it.
         message: String,
+    },
+    /// A service has come into another state.
+    Service {
+        /// Its name.
+        service: String,
+        /// The state, a word in lower case.
+        state: String,
+        /// Why.
+        reason: String,
+    },
+    /// A service has written a line.
+    Line {
+        /// Its name.
+        service: String,
+        /// When.
+        time: String,
+        /// It is what envd says of the service.
+        envd: bool,
+        /// The line.
+        text: String,
     },
     /// The lease has ended, and with it everything on this connection.
     Ended {
@@ -126,6 +169,8 @@ pub enum Reason {
     Foreign,
     /// The environment is not there any more.
     Gone,
+    /// The daemon has something to say first, and the client does not listen.
+    Unheard,
     /// What a command would have said.
     #[serde(untagged)]
     Failure(Kind),

@@ -10,6 +10,8 @@ mod channel;
 pub mod client;
 mod conversation;
 mod handing;
+pub mod household;
+mod inhabitant;
 mod lease;
 mod log;
 pub mod maker;

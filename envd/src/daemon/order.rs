@@ -5,17 +5,18 @@ use std::{
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
 };
 
+/// The build of a client that gets on with every daemon.
+pub const ANY_BUILD: u64 = 0;
 /// Tag of a packet that runs a command in an environment of its own.
 pub const RUN: u32 = 65;
 /// Tag of a packet that runs a command in an environment that was opened.
 pub const EXECUTE: u32 = 66;
 
-/// No network but a loopback device.
-pub const NO_NETWORK: u32 = 1;
-/// Not trusted.
-pub const STRICT: u32 = 2;
-/// User 0 inside.
-pub const AS_ROOT: u32 = 4;
+pub use envd_trampoline::arguments::{AS_ROOT, NO_NETWORK, STRICT};
+
+/// The client has an ear for what the daemon says before the command runs. Without it, something that it would be told of is a
+/// reason not to run it.
+pub const LISTENS: u32 = 0x4000_0000;
 /// What follows the head is in a memfd, the packet's last descriptor.
 pub const IN_MEMORY: u32 = 0x8000_0000;
 
@@ -131,7 +132,7 @@ pub fn write(
     }
     let through_memory = if tail.len() > INLINE { IN_MEMORY } else { 0 };
     head.extend_from_slice(&build.to_ne_bytes());
-    head.extend_from_slice(&(inside | through_memory).to_ne_bytes());
+    head.extend_from_slice(&(inside | LISTENS | through_memory).to_ne_bytes());
     head.extend_from_slice(&(variables.len() as u32).to_ne_bytes());
     head.extend_from_slice(&length.to_ne_bytes());
     (head, tail)
@@ -167,7 +168,8 @@ mod tests {
             let packet = written(handle);
             assert!(is_order(&packet));
             let (head, tail) = Head::parse(&packet).unwrap();
-            assert_eq!((head.build, head.handle, head.inside), (77, handle, STRICT));
+            let inside = STRICT | LISTENS;
+            assert_eq!((head.build, head.handle, head.inside), (77, handle, inside));
             let (read, request) = head.split(tail).unwrap();
             assert_eq!((read, request), (variables(), &b"request"[..]));
         }
@@ -180,10 +182,11 @@ mod tests {
         assert_eq!(head.len(), HEAD);
         assert_eq!(head[..4], 65u32.to_ne_bytes());
         assert_eq!(head[4..12], 1u64.to_ne_bytes());
-        assert_eq!(head[12..], [0; 12]);
+        assert_eq!(head[12..16], LISTENS.to_ne_bytes());
+        assert_eq!(head[16..], [0; 8]);
         assert_eq!(tail, b"r");
         let (head, _) = write(1, None, 0, &[], &[0; INLINE + 1]);
-        assert_eq!(head[12..16], IN_MEMORY.to_ne_bytes());
+        assert_eq!(head[12..16], (LISTENS | IN_MEMORY).to_ne_bytes());
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Place {
     pub fn of(settings: &Settings, uid: u32, project: &Path) -> Self {
         Self {
             directory: runtime_directory(settings.runtime_directory.as_deref(), uid, &owner),
-            key: format!("{:016x}", key(&settings.store, project)),
+            key: key(&settings.store, project),
             uid,
         }
     }
@@ -182,30 +182,19 @@ impl Place {
     }
 }
 
-/// What tells the daemons of a user apart: FNV-1a over the store's path, a zero byte and the project's.
-pub fn key(store: &Path, project: &Path) -> u64 {
-    let zero: &[u8] = b"\0";
-    fnv(&[
-        store.as_os_str().as_bytes(),
-        zero,
-        project.as_os_str().as_bytes(),
-    ])
+/// What tells the daemons of a user apart.
+fn key(store: &Path, project: &Path) -> String {
+    let (store, project) = (store.as_os_str(), project.as_os_str());
+    let digits = envd_trampoline::key::daemon(store.as_bytes(), project.as_bytes());
+    String::from_utf8_lossy(&digits).into_owned()
 }
 
-/// What tells versions of envd apart.
+/// What tells this build of envd from others; it stays the same when the file that this process was started from is replaced.
 pub fn build() -> u64 {
-    fnv(&[b"envd ", env!("CARGO_PKG_VERSION").as_bytes()])
-}
-
-/// FNV-1a of 64 bits. No secret is kept by it: the directory is the user's alone.
-fn fnv(parts: &[&[u8]]) -> u64 {
-    parts
-        .iter()
-        .copied()
-        .flatten()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-        })
+    use envd_init::sys::{constant::AT_FDCWD, status_at};
+    // Without /proc there is no daemon that could differ: it is started from there.
+    status_at(AT_FDCWD, c"/proc/self/exe", true)
+        .map_or(0, |file| envd_trampoline::key::build(&file))
 }
 
 fn owner(path: &Path) -> Option<u32> {
@@ -252,15 +241,15 @@ mod tests {
         }
     }
 
+    /// Other programs find the socket by it.
     #[test]
-    fn the_key_is_the_same_on_every_machine() {
-        assert_eq!(fnv(&[b""]), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(fnv(&[b"a"]), 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(fnv(&[b"foo", b"bar"]), 0x8594_4171_f739_67e8);
+    fn the_key_is_the_documented_one() {
+        assert_eq!(key(Path::new("foo"), Path::new("bar")).len(), 16);
         assert_ne!(
             key(Path::new("/s"), Path::new("/p")),
             key(Path::new("/s/"), Path::new("p"))
         );
+        assert_ne!(build(), 0);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cli::{Failure, Kind, operations::Ready},
-    config::EnvironmentSection,
+    config::Manifest,
     environment::{
         Cache, Caller, HostFacts, Inputs, Network, RootFacts, Wanted, Workplace, caches, git, plan,
         variables, working_directory,
@@ -36,7 +36,7 @@ const KEPT: usize = 8;
 /// Where the project's realised environment comes from.
 pub trait Source {
     /// It, and what the project's file says; `None` where it has to be realised first.
-    fn ready(&self) -> Result<Option<(Ready, EnvironmentSection)>, Failure>;
+    fn ready(&self) -> Result<Option<(Ready, Manifest)>, Failure>;
 }
 
 /// What one command asks for, as far as an environment can be made before it comes.
@@ -77,7 +77,7 @@ pub struct Recipe {
 struct Observed {
     inside: u32,
     ready: Rc<Ready>,
-    section: Rc<EnvironmentSection>,
+    manifest: Rc<Manifest>,
     project: PathBuf,
     root: RootFacts,
     host: HostFacts,
@@ -91,7 +91,7 @@ impl Observed {
     fn now(
         inside: u32,
         ready: &Rc<Ready>,
-        section: &Rc<EnvironmentSection>,
+        manifest: &Rc<Manifest>,
         project: &Path,
         variables: &HostVariables,
     ) -> Result<Self, Failure> {
@@ -106,7 +106,7 @@ impl Observed {
         Ok(Self {
             inside,
             ready: ready.clone(),
-            section: section.clone(),
+            manifest: manifest.clone(),
             project: project.to_owned(),
             root,
             host,
@@ -138,9 +138,9 @@ impl Observed {
             writable: &self.writable,
             readable: &[],
             directory: &self.project,
-            manifest_variables: &self.section.variables,
+            manifest_variables: &self.manifest.environment.variables,
             extra_variables: extra,
-            home: self.section.home,
+            home: self.manifest.environment.home,
             caches: &self.caches,
             network: match has(NO_NETWORK) {
                 true => Network::None,
@@ -172,6 +172,11 @@ impl Recipe {
     /// The root's view, which must be held as long as something runs in it.
     pub fn ready(&self) -> Rc<Ready> {
         self.observed.ready.clone()
+    }
+
+    /// What the project's file said.
+    pub fn manifest(&self) -> Rc<Manifest> {
+        self.observed.manifest.clone()
     }
 
     /// Whether what runs in it is not trusted.
@@ -216,7 +221,7 @@ pub struct Recipes {
 struct Generation {
     stamp: Stamp,
     ready: Rc<Ready>,
-    section: Rc<EnvironmentSection>,
+    manifest: Rc<Manifest>,
     recipes: HashMap<Wish, Rc<Recipe>>,
 }
 
@@ -252,13 +257,13 @@ impl Recipes {
             let old = current.take();
             let recipes = old.iter().flat_map(|known| known.recipes.values());
             recipes.for_each(|recipe| recipe.retire());
-            let Some((ready, section)) = self.source.ready()? else {
+            let Some((ready, manifest)) = self.source.ready()? else {
                 return Ok(None);
             };
             *current = Some(Generation {
                 stamp,
                 ready: Rc::new(ready),
-                section: Rc::new(section),
+                manifest: Rc::new(manifest),
                 recipes: HashMap::new(),
             });
         }
@@ -277,8 +282,8 @@ impl Recipes {
             let oldest = oldest.map(|recipe| recipe.wish.clone());
             oldest.iter().for_each(|wish| generation.remove(wish));
         }
-        let (ready, section) = (&generation.ready, &generation.section);
-        let observed = Observed::now(wish.inside, ready, section, &self.project, variables)?;
+        let (ready, manifest) = (&generation.ready, &generation.manifest);
+        let observed = Observed::now(wish.inside, ready, manifest, &self.project, variables)?;
         let recipe = Rc::new(Recipe::new(wish.clone(), observed, variables));
         generation.recipes.insert(wish.clone(), recipe.clone());
         Ok(Some(recipe))

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use envd_shims::LaunchError;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -20,12 +21,14 @@ use tokio::{
 use super::{
     channel::Channel,
     conversation::converse,
-    maker::{Environment, Maker},
+    household::{self, Household},
+    maker::{Blueprint, Environment, Maker},
     recipe::{Recipe, Recipes},
     watched::watched,
 };
 use crate::{
     cli::{Failure, operations::Ready},
+    services::Services,
     settings::HostVariables,
 };
 
@@ -79,6 +82,8 @@ pub enum Use {
     Open,
     /// It waits for a command.
     Spare,
+    /// The services.
+    Services,
 }
 
 /// An environment in the answer to `status`.
@@ -121,12 +126,16 @@ pub struct Daemon {
     pub identity: Identity,
     /// How what is asked for is made.
     pub recipes: Recipes,
+    /// The services.
+    pub household: Household,
     /// The variables that it was started with: those of whoever asks for something without saying more.
     pub variables: HostVariables,
     maker: Box<dyn Maker>,
     tenants: RefCell<BTreeMap<u64, Tenant>>,
     next: Cell<u64>,
     clients: Cell<usize>,
+    /// Something listens to what becomes of services.
+    watches: Cell<bool>,
     started: Instant,
     idle: Duration,
     changed: Notify,
@@ -140,6 +149,7 @@ impl Daemon {
     pub fn new(
         identity: Identity,
         recipes: Recipes,
+        household: Household,
         variables: HostVariables,
         maker: Box<dyn Maker>,
         idle: Duration,
@@ -147,11 +157,13 @@ impl Daemon {
         Rc::new(Self {
             identity,
             recipes,
+            household,
             variables,
             maker,
             tenants: RefCell::default(),
             next: Cell::new(1),
             clients: Cell::new(0),
+            watches: Cell::new(false),
             started: Instant::now(),
             idle,
             changed: Notify::new(),
@@ -206,7 +218,7 @@ impl Daemon {
     async fn unused(&self) {
         let mut since = Instant::now();
         loop {
-            if self.clients.get() > 0 {
+            if self.clients.get() > 0 || self.household.is_alive() {
                 self.changed.notified().await;
                 since = Instant::now();
                 continue;
@@ -245,11 +257,41 @@ impl Daemon {
 
     /// Whether something runs.
     pub fn is_busy(&self) -> bool {
-        !self.tenants.borrow().is_empty()
+        !self.tenants.borrow().is_empty() || self.household.is_alive()
+    }
+
+    /// An environment of nobody's yet.
+    pub fn make(&self, blueprint: &Blueprint) -> Result<Box<dyn Environment>, LaunchError> {
+        self.maker.make(blueprint)
+    }
+
+    /// Notices whenever a service has come to its end, after which nobody may be there.
+    pub fn watch(self: &Rc<Self>, services: &Services) {
+        if self.watches.replace(true) {
+            return;
+        }
+        let (daemon, mut reports) = (self.clone(), services.reports());
+        spawn_local(async move {
+            use tokio::sync::broadcast::error::RecvError::Closed;
+            while !matches!(reports.recv().await, Err(Closed)) {
+                daemon.changed.notify_one();
+            }
+            daemon.watches.set(false);
+            daemon.changed.notify_one();
+        });
     }
 
     /// Ends every environment and waits until nothing is left of them.
     pub async fn end_all(&self) {
+        match self.household.down(&[], household::PATIENCE).await {
+            Ok(slow) => {
+                for slow in slow {
+                    tracing::warn!("{} {}", slow.service, slow.reason);
+                }
+            }
+            Err(failure) => tracing::warn!("services: {}", failure.message),
+        }
+        self.household.clear();
         let tenants = self.tenants.take();
         let used = tenants.into_values().map(|tenant| tenant.environment);
         let environments: Vec<_> = used.chain(self.recipes.clear()).collect();
@@ -337,11 +379,16 @@ impl Daemon {
             r#use: Use::Spare,
             seconds: 0,
         });
+        let services = self.household.pid().map(|pid| Occupied {
+            pid,
+            r#use: Use::Services,
+            seconds: 0,
+        });
         Status {
             identity: self.identity.clone(),
             seconds: self.started.elapsed().as_secs(),
             clients: self.clients.get(),
-            environments: used.chain(spares).collect(),
+            environments: used.chain(spares).chain(services).collect(),
         }
     }
 }

@@ -19,3 +19,4 @@ pub mod realise;
 pub mod resolve;
 pub mod services;
 pub mod settings;
+pub mod tasks;

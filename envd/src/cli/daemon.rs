@@ -12,10 +12,11 @@ use super::{
     operations::{Operations, Ready},
 };
 use crate::{
-    config::{EnvironmentSection, Manifest},
+    config::Manifest,
     daemon::{
         Place, Recipes, Source,
         client::{Client, READY},
+        household::Household,
         maker::Launching,
         message::{Refusal, Request},
         place,
@@ -210,6 +211,7 @@ fn prepare(context: &Context, operations: Box<dyn Operations>) -> Result<Prepare
     let _ = rustix::process::setsid();
     let project = context.project()?;
     let place = Place::of(&context.settings, context.uid, &project.root);
+    let places = place.services(&context.settings.store);
     let held = Held::take(place)?;
     held.log(context.settings.log.as_deref())?;
     let launching = Launching::start()?;
@@ -231,6 +233,7 @@ fn prepare(context: &Context, operations: Box<dyn Operations>) -> Result<Prepare
     let daemon = Daemon::new(
         identity,
         Recipes::new(&root, Box::new(source)),
+        Household::new(places, &root),
         context.variables.clone(),
         Box::new(launching),
         Duration::from_secs(context.settings.daemon_idle),
@@ -249,10 +252,10 @@ struct Realised {
 }
 
 impl Source for Realised {
-    fn ready(&self) -> Result<Option<(Ready, EnvironmentSection)>, Failure> {
+    fn ready(&self) -> Result<Option<(Ready, Manifest)>, Failure> {
         let manifest = Manifest::load(&self.project.manifest())?;
         let ready = self.operations.ready(&self.project, &manifest)?;
-        Ok(ready.map(|ready| (ready, manifest.environment)))
+        Ok(ready.map(|ready| (ready, manifest)))
     }
 }
 

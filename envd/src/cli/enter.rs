@@ -27,7 +27,7 @@ pub fn run(
     context: &Context,
     operations: &dyn Operations,
 ) -> Result<ExitCode, Failure> {
-    in_project(&arguments.inside, context, operations, true, |root| {
+    let exit = in_project(&arguments.inside, context, operations, true, |root| {
         let shell = root
             .own_shell
             .clone()
@@ -36,5 +36,6 @@ pub fn run(
             Failure::new(Kind::Usage, "the environment has no shell").help("`envd add bash`")
         })?;
         Ok(vec![shell.into_os_string()])
-    })
+    })?;
+    Ok(exit.into())
 }

@@ -4,13 +4,13 @@ use std::{
     ffi::OsString,
     io::IsTerminal as _,
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 use super::{
     Context, Failure, Kind,
     operations::{Environment, Operations},
 };
+use envd_shims::Exit;
 use envd_trampoline::arguments;
 
 use crate::{
@@ -69,7 +69,7 @@ impl Entering<'_> {
     pub fn enter(
         &self,
         command: impl FnOnce(&RootFacts) -> Result<Vec<OsString>, Failure>,
-    ) -> Result<ExitCode, Failure> {
+    ) -> Result<Exit, Failure> {
         let context = self.context;
         let terminal = std::io::stdin().is_terminal();
         let host = HostFacts::of_this_machine();
@@ -116,13 +116,12 @@ impl Entering<'_> {
                 serde_json::to_string_pretty(&plan).map_err(|e| Failure::of(Kind::Other, &e))?;
             text.push('\n');
             context.output.raw(&text)?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(Exit::Code(0));
         }
         self.keep_start(&inputs);
         // No descriptor of the view may leak into what runs in it.
         drop(root);
-        let exit = self.operations.launch(&plan)?;
-        Ok(exit.into())
+        self.operations.launch(&plan)
     }
 }
 

@@ -67,6 +67,8 @@ fn finish(
         command: Command::Run(run::Arguments {
             inside,
             no_daemon,
+            start_daemon: false,
+            ready: false,
             command,
         }),
     })

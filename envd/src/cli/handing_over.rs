@@ -192,3 +192,21 @@ pub(super) fn run_if_there(
         None => Ok(None),
     }
 }
+
+/// Starts the project's daemon if it is not there. That it cannot be is no reason not to run a command.
+pub(super) fn start_daemon(context: &Context, operations: &dyn Operations) -> Result<(), Failure> {
+    let project = context.project()?;
+    let place = Place::of(&context.settings, context.uid, &project.root);
+    let handing = Handing {
+        context,
+        operations,
+        project: &project,
+        place: &place,
+        inside: &Inside::default(),
+        command: &[],
+    };
+    if let Err(failure) = handing.connect_or_start() {
+        tracing::info!("no daemon: {}", failure.message);
+    }
+    Ok(())
+}

@@ -6,6 +6,7 @@ pub mod completions;
 mod context;
 pub mod daemon;
 pub mod doctor;
+pub mod down;
 pub mod enter;
 mod entering;
 pub mod error;
@@ -18,17 +19,21 @@ pub mod lease;
 pub mod list;
 pub mod lock;
 mod logging;
+pub mod logs;
 pub mod operations;
 mod output;
 mod progress;
+pub mod ps;
 pub mod remove;
 pub mod run;
 pub mod schema;
 mod script;
 pub mod search;
 pub mod store;
+pub mod task;
 mod text;
 pub mod uninstall;
+pub mod up;
 pub mod update;
 pub mod why;
 pub mod x;
@@ -121,8 +126,13 @@ pub enum Command {
     Run(run::Arguments),
     Enter(enter::Arguments),
     X(x::Arguments),
-    Daemon(daemon::Arguments),
+    Up(up::Arguments),
+    Down(down::Arguments),
+    Ps(ps::Arguments),
+    Logs(logs::Arguments),
+    Task(task::Arguments),
     Lease(lease::Arguments),
+    Daemon(daemon::Arguments),
     Store(store::Arguments),
     Gc(gc::Arguments),
     Image(image::Arguments),
@@ -189,6 +199,9 @@ fn dispatch(
         Command::Remove(arguments) => remove::run(&arguments, context),
         Command::Completions(arguments) => completions::run(&arguments, context),
         Command::Schema(arguments) => schema::run(&arguments, context),
+        Command::Down(arguments) => down::run(&arguments, context),
+        Command::Ps(arguments) => ps::run(&arguments, context),
+        Command::Logs(arguments) => logs::run(&arguments, context),
         Command::Daemon(daemon::Arguments {
             command: daemon::Command::Serve,
         }) => daemon::serve(context, open(context)?),
@@ -210,6 +223,8 @@ fn with_operations(
         Command::Run(arguments) => run::run(&arguments, context, operations),
         Command::Enter(arguments) => enter::run(&arguments, context, operations),
         Command::X(arguments) => x::run(&arguments, context, operations),
+        Command::Up(arguments) => up::run(&arguments, context, operations),
+        Command::Task(arguments) => task::run(&arguments, context, operations),
         Command::Daemon(arguments) => daemon::run(&arguments, context, operations),
         Command::Lease(arguments) => lease::run(&arguments, context, operations),
         Command::Store(arguments) => store::run(&arguments, context, operations),
@@ -221,6 +236,9 @@ fn with_operations(
         | Command::Add(_)
         | Command::Remove(_)
         | Command::Completions(_)
+        | Command::Down(_)
+        | Command::Ps(_)
+        | Command::Logs(_)
         | Command::Schema(_) => {
             unreachable!("these need no operations")
         }

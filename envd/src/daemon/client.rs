@@ -161,6 +161,24 @@ impl Client {
         request: Request,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<Value, ClientError> {
+        self.converse(request, descriptors, &mut |_| {})
+    }
+
+    /// Asks, and hears what happens until the answer is there.
+    pub fn ask_and_hear(
+        &self,
+        request: Request,
+        told: &mut dyn FnMut(&Event),
+    ) -> Result<Value, ClientError> {
+        self.converse(request, &[], told)
+    }
+
+    fn converse(
+        &self,
+        request: Request,
+        descriptors: &[BorrowedFd<'_>],
+        told: &mut dyn FnMut(&Event),
+    ) -> Result<Value, ClientError> {
         let question = Question {
             version: message::VERSION,
             build: format!("{:016x}", place::build()),
@@ -171,10 +189,15 @@ impl Client {
             match self.answer()? {
                 Some(Answer::Ok(value)) => return Ok(value),
                 Some(Answer::Error(refusal)) => return Err(ClientError::Refused(refusal)),
-                Some(Answer::Event(_)) => {}
+                Some(Answer::Event(event)) => told(&event),
                 None => return Err(ClientError::Ended),
             }
         }
+    }
+
+    /// Has nothing more to say and hears nothing more.
+    pub fn hang_up(&self) {
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
     }
 
     /// Sends a packet as it is.
@@ -323,16 +346,4 @@ fn taken(variables: &HostVariables) -> Vec<(OsString, OsString)> {
         .filter(|(name, _)| name.to_str().is_some_and(wanted))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
-}
-
-/// What an event means to people.
-pub fn describe(event: &Event) -> String {
-    match event {
-        Event::Downgrade { message } => message.clone(),
-        Event::Ended { why } => match why {
-            message::Ending::Time => "the time of the lease is over".to_owned(),
-            message::Ending::Owner => "the owner of the lease is gone".to_owned(),
-            message::Ending::Stop => "the daemon was stopped".to_owned(),
-        },
-    }
 }

@@ -242,7 +242,10 @@ impl Conversation {
         for name in names {
             let mut log = running.logs(&name).map_err(Failure::from)?;
             for line in log.skip_to_last(lines).unwrap_or_default() {
-                let sent = self.channel.send(&message::packet(&told(&name, line))).await;
+                let sent = self
+                    .channel
+                    .send(&message::packet(&told(&name, line)))
+                    .await;
                 sent.map_err(|error| Refusal::new(Reason::Gone, error.to_string()))?;
             }
             followed.push(next_line(name, log));
@@ -338,8 +341,8 @@ impl Conversation {
         };
         let command = handing::adapt(&command, &recipe, &caller, &extra);
         let stdio = [input.as_fd(), output.as_fd(), error.as_fd()];
-        let handed =
-            tenancy.with(|environment| environment.execute(&command, stdio, connection.as_fd()));
+        let handed = tenancy
+            .with(|environment| environment.execute(&command, stdio, connection.as_fd(), &[]));
         if fresh {
             self.daemon.refill(&recipe);
         }

@@ -65,6 +65,14 @@ pub struct ServicesState {
     pub stale: bool,
 }
 
+impl ServicesState {
+    /// From the daemon's answer.
+    pub fn of(answer: serde_json::Value) -> Result<Self, Failure> {
+        serde_json::from_value(answer)
+            .map_err(|error| Failure::new(Kind::Host, format!("the daemon's answer: {error}")))
+    }
+}
+
 /// Services that are there, up or not.
 struct Running {
     services: Services,
@@ -158,8 +166,7 @@ impl Household {
         for path in [&directories.state, &directories.sockets] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|error| {
-                Failure::of(Kind::Store, &error)
-                    .help(format!("{} cannot be made", path.display()))
+                Failure::of(Kind::Store, &error).help(format!("{} cannot be made", path.display()))
             })?;
             plan.mounts.push(Mount::Bind {
                 source: path.clone(),

@@ -66,7 +66,9 @@ impl Processes {
     fn begin(&self, launch: Launch) -> io::Result<(Reins, Command)> {
         let mut environment = self.variables.clone();
         for (name, value) in launch.variables {
-            let name = name.into_string().map_err(|_| io::ErrorKind::InvalidInput)?;
+            let name = name
+                .into_string()
+                .map_err(|_| io::ErrorKind::InvalidInput)?;
             environment.insert(name, value);
         }
         let mut words = launch.arguments.into_iter();

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::household::Places;
 use crate::settings::Settings;
 
 /// Bytes of a socket's path at most: what `struct sockaddr_un` has room for, without the zero byte (unix(7)).
@@ -119,6 +120,11 @@ impl Place {
     /// The file that the one daemon has locked.
     pub fn lock(&self) -> PathBuf {
         self.file("lock")
+    }
+
+    /// Where the project's services keep things.
+    pub fn services(&self, store: &Path) -> Places {
+        Places::of(store, &self.directory, &self.key)
     }
 
     fn file(&self, ending: &str) -> PathBuf {

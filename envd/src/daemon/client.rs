@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     cli::{Failure, Kind},
-    settings::{HostVariables, variable},
+    settings::{HostVariables, Settings, variable},
 };
 
 /// What a daemon says on its standard output once it can be reached.
@@ -123,10 +123,14 @@ impl AsFd for Client {
 impl Client {
     /// A connection, if a daemon is there.
     pub fn connect(place: &Place) -> Result<Option<Self>, ClientError> {
-        if !place.check()? {
-            return Ok(None);
+        match place.check()? {
+            true => Self::at(place.socket()),
+            false => Ok(None),
         }
-        let path = place.socket();
+    }
+
+    /// A connection to whoever listens at `path`, in a directory that is the user's own.
+    fn at(path: PathBuf) -> Result<Option<Self>, ClientError> {
         let socket = match packet::connect(&path) {
             Ok(socket) => socket,
             // None was ever started, or it is dead.
@@ -247,6 +251,40 @@ impl Client {
             source,
         }
     }
+}
+
+/// The daemons of a store, each with its socket. What dead ones have left is removed on the way.
+pub fn of_store(settings: &Settings, uid: u32) -> Vec<(PathBuf, Client)> {
+    let directory = Place::runtime(settings, uid);
+    let entries = std::fs::read_dir(&directory)
+        .into_iter()
+        .flatten()
+        .flatten();
+    let sockets = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "sock"));
+    let store = settings.store.display().to_string();
+    let mut found = Vec::new();
+    for path in sockets {
+        match Client::at(path.clone()) {
+            Ok(Some(client)) => {
+                if client
+                    .status()
+                    .is_ok_and(|status| status.identity.store == store)
+                {
+                    found.push((path, client));
+                }
+            }
+            Ok(None) => {
+                for ending in ["sock", "log", "lock"] {
+                    let _ = std::fs::remove_file(path.with_extension(ending));
+                }
+                let _ = std::fs::remove_dir_all(path.with_extension("notify"));
+            }
+            Err(_) => {}
+        }
+    }
+    found
 }
 
 /// What a daemon is started with.

@@ -159,6 +159,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         },
         privileges: policy.privileges,
         limits: policy.limits,
+        listen: None,
     }
 }
 

@@ -184,7 +184,7 @@ enum Port {
 #[allow(dead_code, reason = "the fields are read by the derive")]
 struct ReadyDescriptor {
     /// The descriptor's number.
-    #[schemars(range(min = 3, max = 1023))]
+    #[schemars(range(min = 3, max = super::service::DESCRIPTOR_MAX))]
     descriptor: u32,
 }
 

@@ -16,6 +16,8 @@ use super::{
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a service has to be ready, unless it says otherwise.
 pub const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The highest number that a readiness descriptor may have: PID 1 hands over no higher ones.
+pub const DESCRIPTOR_MAX: u32 = 15;
 /// Restart policies by name.
 const POLICIES: [(&str, Policy); 3] = [
     ("never", Policy::Never),
@@ -270,7 +272,7 @@ fn read_ready(reader: &mut Reader, what: &str, value: &Spanned<DeValue<'_>>) -> 
             read_port(reader, &format!("{what}.tcp"), value).map(Ready::Tcp)
         }
         (None, Some(value), None) => reader
-            .number(&format!("{what}.descriptor"), value, 3..=1023)
+            .number(&format!("{what}.descriptor"), value, 3..=DESCRIPTOR_MAX)
             .map(Ready::Descriptor),
         (None, None, Some(value)) => {
             CommandLine::read(reader, &format!("{what}.command"), value).map(Ready::Command)

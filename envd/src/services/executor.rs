@@ -35,7 +35,7 @@ pub struct Launch {
     pub variables: BTreeMap<OsString, OsString>,
     /// Where it runs; relative to the project.
     pub directory: PathBuf,
-    /// Its descriptors by number, 0, 1 and 2 among them. It has no others.
+    /// Its descriptors by number, 0, 1 and 2 among them, none above [`crate::config::service::DESCRIPTOR_MAX`]. It has no others.
     pub descriptors: Vec<(u32, OwnedFd)>,
 }
 
@@ -51,7 +51,7 @@ pub struct Started {
 
 /// The reins of a process. A process that has ended already is no error.
 pub trait Control: Send + Sync {
-    /// Signals the process.
+    /// Signals the process and the rest of its process group: a shell that runs a line would not pass the signal on.
     fn signal(&self, signal: Signal) -> io::Result<()>;
 
     /// Ends the process and all of its process group by SIGKILL.

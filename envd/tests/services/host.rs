@@ -85,7 +85,7 @@ impl Executor for HostExecutor {
 impl Control for Group {
     fn signal(&self, signal: Signal) -> io::Result<()> {
         let signal = process::Signal::from_named_raw(signal.number()).expect("a known signal");
-        ended_is_well(process::kill_process(self.0, signal))
+        ended_is_well(process::kill_process_group(self.0, signal))
     }
 
     fn kill(&self) -> io::Result<()> {

@@ -82,7 +82,7 @@ pub enum Action {
     /// Find out once whether the service accepts connections, or its command succeeds, and say [`Event::Ready`] or
     /// [`Event::ProbeFailed`].
     Probe(Run),
-    /// Send the signal to the service's process.
+    /// Send the signal to the service's process, and to what it has started as far as that is one group.
     Signal {
         /// Of which life.
         run: Run,

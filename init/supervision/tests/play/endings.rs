@@ -141,6 +141,20 @@ fn a_second_stop_does_not_shorten_the_first_but_a_shutdown_does() {
 }
 
 #[test]
+fn the_first_shutdown_sets_the_time_and_a_second_one_only_shortens_it() {
+    let mut play = three();
+    play.play(&[
+        (10, "stop proxy 1000", "SIGTERM proxy"),
+        (20, "shutdown 8000", ""),
+        (1010, "tick", ""),
+        (1020, "shutdown 60000", ""),
+        (6020, "tick", "SIGTERM db, SIGTERM web"),
+        (6030, "shutdown 100", ""),
+        (6120, "tick", "kill db, kill web, kill proxy"),
+    ]);
+}
+
+#[test]
 fn when_there_is_nothing_to_stop_it_has_been_stopped() {
     let mut play = Play::new([service("db", &[])]);
     play.play(&[

@@ -163,6 +163,27 @@ fn sets_that_cannot_work_are_refused_with_the_chain() {
 }
 
 #[test]
+fn who_is_slow_to_be_ready_is_asked_less_and_less_often() {
+    let mut play = Play::new([ready_by(Readiness::Tcp(80), service("web", &[]))]);
+    play.tell(0, "want web");
+    play.tell(0, "started web");
+    let mut now = 0;
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let actions = play.tell(now, "unready web");
+        let next = actions.iter().find_map(|action| match action {
+            Action::ArmTimer(at) => Some(at.as_millis() as u64),
+            _ => None,
+        });
+        let next = next.expect("a timer");
+        pauses.push(next - now);
+        now = next;
+        play.play(&[(now, "tick", "probe web")]);
+    }
+    assert_eq!(pauses, [20, 40, 80, 160, 320, 500, 500, 500]);
+}
+
+#[test]
 fn the_timer_is_set_to_what_comes_next() {
     let mut play = Play::new([ready_by(Readiness::Notify, service("db", &[]))]);
     let timer = |actions: Vec<Action>| {

@@ -271,21 +271,21 @@ fn a_daemon_stays_for_its_services() {
     drop(daemon);
 }
 
+/// Root has no limit but the machine's, so this is an ordinary user's.
 #[test]
 fn a_fork_bomb_in_a_service_is_ended_with_it() {
-    // Root has no limit but the machine's.
-    if nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let Some(world) = world("[service.bomb]\nrun = \"b() { b | b & }; b; exec sleep 600\"\n")
-    else {
-        return;
-    };
-    let watch = Watch::start(&world);
-    let daemon = Daemon::of(&world);
-    world.envd(&["up"]).ok();
-    world.envd(&["run", "--", "hello"]).ok();
-    world.envd(&["down"]).ok();
+    let Some(world) = World::small() else { return };
+    let sandbox = world.another_of(envd_tests::user::Account::ordinary());
+    let bomb = "[service.bomb]\nrun = \"b() { b | b & }; b; exec sleep 600\"\n";
+    sandbox.write("envd.toml", &format!("{ENVIRONMENT}{bomb}"));
+    sandbox.envd(&["daemon", "start"]).ok();
+    sandbox.envd(&["daemon", "stop"]).ok();
+    let watch = Watch::start(&sandbox);
+    let daemon = Daemon::of(&sandbox);
+    sandbox.envd(&["up"]).ok();
+    sandbox.envd(&["run", "--", "hello"]).ok();
+    assert!(daemon.status().is_some());
+    sandbox.envd(&["down"]).ok();
     drop(daemon);
     watch.assert_nothing_left();
 }

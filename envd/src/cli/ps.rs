@@ -42,9 +42,8 @@ pub(super) fn print(context: &Context, state: &ServicesState) -> Result<ExitCode
                 pid.unwrap_or_default(),
                 service.seconds
             )?;
-            match state.ports.get(&service.name) {
-                Some(port) => write!(out, ", port {port}")?,
-                None => {}
+            if let Some(port) = state.ports.get(&service.name) {
+                write!(out, ", port {port}")?;
             }
             writeln!(out, ": {}", plain(&service.reason))?;
         }

@@ -1,7 +1,7 @@
 //! One client's connection, in the daemon: never blocks, and takes no memory while nothing is said.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     os::fd::{AsFd as _, OwnedFd},
     time::Duration,
@@ -25,6 +25,8 @@ thread_local! {
 /// A connection.
 pub struct Channel {
     socket: AsyncFd<OwnedFd>,
+    /// Nothing was read yet: whoever connects has mostly asked by the time that it is let in.
+    fresh: Cell<bool>,
 }
 
 impl Channel {
@@ -33,6 +35,7 @@ impl Channel {
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(Self {
             socket: watched(socket, Interest::READABLE | Interest::WRITABLE)?,
+            fresh: Cell::new(true),
         })
     }
 
@@ -43,14 +46,21 @@ impl Channel {
 
     /// The next packet; `None` at the end.
     pub async fn receive(&self) -> io::Result<Option<Packet>> {
+        let read = |socket: &AsyncFd<OwnedFd>| {
+            BUFFER.with_borrow_mut(|buffer| {
+                buffer.resize(LONGEST, 0);
+                packet::receive(socket.as_fd(), buffer)
+            })
+        };
+        if self.fresh.replace(false) {
+            match read(&self.socket) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                received => return received,
+            }
+        }
         loop {
             let mut ready = self.socket.readable().await?;
-            let received = ready.try_io(|socket| {
-                BUFFER.with_borrow_mut(|buffer| {
-                    buffer.resize(LONGEST, 0);
-                    packet::receive(socket.as_fd(), buffer)
-                })
-            });
+            let received = ready.try_io(read);
             if let Ok(received) = received {
                 return received;
             }

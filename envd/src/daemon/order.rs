@@ -27,6 +27,9 @@ pub const INLINE: usize = 96 * 1024;
 /// Bytes that follow a head at most: what execve(2) takes, and room.
 pub const TAIL: usize = 4 << 20;
 
+/// A name and its value.
+pub type Variable = (String, OsString);
+
 /// The fixed part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head {
@@ -73,10 +76,7 @@ impl Head {
     }
 
     /// Splits what follows the head: extra variables in order, and the request as PID 1 reads it.
-    pub fn split<'p>(
-        &self,
-        tail: &'p [u8],
-    ) -> Result<(Vec<(String, OsString)>, &'p [u8]), Malformed> {
+    pub fn split<'p>(&self, tail: &'p [u8]) -> Result<(Vec<Variable>, &'p [u8]), Malformed> {
         let (count, length) = self.variables;
         let (strings, request) = tail.split_at_checked(length as usize).ok_or(Malformed)?;
         let mut variables = Vec::new();

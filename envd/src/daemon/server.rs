@@ -34,6 +34,8 @@ use crate::{
 
 /// Environments that wait for a command, of each kind that is asked for.
 const SPARES: usize = 2;
+/// How long making another one waits where there is one.
+const MOMENT: Duration = Duration::from_millis(3);
 /// How long they wait for it.
 const SPARE_TIME: Duration = Duration::from_secs(300);
 /// How long everything may take to end when the daemon is stopped.
@@ -344,7 +346,12 @@ impl Daemon {
     pub fn refill(self: &Rc<Self>, recipe: &Rc<Recipe>) {
         let (daemon, recipe) = (self.clone(), recipe.clone());
         spawn_local(async move {
-            tokio::task::yield_now().await;
+            if recipe.spares.borrow().is_empty() {
+                tokio::task::yield_now().await;
+            } else {
+                // The command that was just handed over goes first.
+                sleep(MOMENT).await;
+            }
             while recipe.spares.borrow().len() < SPARES
                 && !recipe.retired.get()
                 && !daemon.stopping.get()
@@ -485,3 +492,6 @@ impl Drop for Tenancy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,12 @@ use crate::sandbox::{PATIENCE, Sandbox};
 pub const JSON: u32 = 64;
 /// Tag of packets that run something.
 pub const RUN: u32 = 65;
+/// Tag of packets that run something in an environment that was opened.
+const EXECUTE: u32 = 66;
+/// Tag of PID 1's packet: the command runs.
+const STARTED: i32 = 1;
+/// Tag of PID 1's packet: the command has ended.
+const ENDED: i32 = 3;
 
 /// A daemon that runs.
 #[derive(Debug)]
@@ -192,12 +198,22 @@ pub fn build(status: &Value) -> u64 {
 
 /// A packet that runs a command, as a client that is written from PROTOCOL.md alone makes it.
 pub fn run_packet(build: u64, words: &[&str]) -> Vec<u8> {
+    packet(&RUN.to_ne_bytes(), build, words)
+}
+
+/// A packet that executes a command in an environment that was opened.
+pub fn execute_packet(handle: u64, build: u64, words: &[&str]) -> Vec<u8> {
+    let tag = [&EXECUTE.to_ne_bytes()[..], &handle.to_ne_bytes()].concat();
+    packet(&tag, build, words)
+}
+
+fn packet(tag: &[u8], build: u64, words: &[&str]) -> Vec<u8> {
     let mut strings = b"/\0".to_vec();
     for word in words.iter().take(1).chain(words) {
         strings.extend_from_slice(word.as_bytes());
         strings.push(0);
     }
-    let mut packet = RUN.to_ne_bytes().to_vec();
+    let mut packet = tag.to_vec();
     packet.extend_from_slice(&build.to_ne_bytes());
     for number in [0, 0, 0, 0, u32::MAX, 0, words.len() as u32, 0] {
         packet.extend_from_slice(&number.to_ne_bytes());
@@ -205,4 +221,47 @@ pub fn run_packet(build: u64, words: &[&str]) -> Vec<u8> {
     packet.extend_from_slice(&(strings.len() as u32).to_ne_bytes());
     packet.extend_from_slice(&strings);
     packet
+}
+
+/// A connection on which PID 1 says what becomes of one command.
+#[derive(Debug)]
+pub struct Command {
+    ours: OwnedFd,
+}
+
+impl Command {
+    /// Sends a packet of [`run_packet`] or [`execute_packet`] with these standard descriptors.
+    pub fn start(raw: &Raw, packet: &[u8], standard: [RawFd; 3]) -> Self {
+        let (ours, theirs) = nix::sys::socket::socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .expect("descriptors");
+        let [input, output, error] = standard;
+        raw.send(packet, &[input, output, error, theirs.as_raw_fd()]);
+        Self { ours }
+    }
+
+    /// Waits for its end: the status that wait(2) gives; `None` when it was not started, or its environment is gone.
+    pub fn status(&self) -> Option<i32> {
+        loop {
+            let mut packet = [0; 64];
+            let length =
+                nix::sys::socket::recv(self.ours.as_raw_fd(), &mut packet, MsgFlags::empty())
+                    .expect("a packet, or the end");
+            let number = |at: usize| {
+                packet[at..at + 4]
+                    .try_into()
+                    .map(i32::from_ne_bytes)
+                    .expect("four bytes")
+            };
+            match (length, number(0)) {
+                (8, STARTED) => {}
+                (8, ENDED) => return Some(number(4)),
+                _ => return None,
+            }
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use envd_tests::{
-    daemon::{Daemon, build, run_packet, until},
+    daemon::{Command as Running, Daemon, Raw, build, execute_packet, run_packet, until},
     leftovers::Watch,
     programs, requirement,
     sandbox::{PATIENCE, conclude, finish, set_mode, wait},
@@ -510,39 +510,65 @@ fn a_lease_ends_with_its_owner() {
     drop(daemon);
 }
 
-/// Programs that stay connected run one command after the other where the last one left off.
+/// Programs that stay connected run one command after the other, each where the last one left off.
 #[test]
-fn an_opened_environment_lives_as_long_as_its_client() {
+fn an_opened_environment_runs_many_commands_and_lives_as_long_as_its_client() {
     let Some(world) = world() else { return };
     let daemon = Daemon::start(&world);
-    let build = daemon.status().unwrap()["build"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let raw = daemon.connect();
-    raw.ask(&format!(
-        r#"{{"version":1,"build":"{build}","request":"open"}}"#
-    ));
-    let handle = raw.answer().unwrap()["ok"]["handle"].as_u64().unwrap();
-    let opened = |status: serde_json::Value| {
-        let environments = status["environments"].as_array().unwrap().clone();
-        environments
-            .iter()
-            .filter(|one| one["use"] == "open")
-            .count()
+    let status = daemon.status().unwrap();
+    let build = build(&status);
+    let opened = || {
+        let status = daemon.status().unwrap();
+        let environments = status["environments"].as_array().unwrap();
+        let opened = environments.iter().filter(|one| one["use"] == "open");
+        opened.count()
     };
-    assert_eq!(opened(daemon.status().unwrap()), 1);
-    raw.ask(&format!(
-        r#"{{"version":1,"build":"{build}","request":"close","handle":{handle}}}"#
-    ));
-    raw.answer().unwrap();
-    assert_eq!(opened(daemon.status().unwrap()), 0);
-    raw.ask(&format!(
-        r#"{{"version":1,"build":"{build}","request":"open"}}"#
-    ));
-    raw.answer().unwrap();
+    let ask = |raw: &Raw, request: &str| {
+        raw.ask(&format!(
+            r#"{{"version":1,"build":"{build:016x}","request":{request}}}"#
+        ));
+        raw.answer().unwrap()
+    };
+    let raw = daemon.connect();
+    let handle = ask(&raw, r#""open""#)["ok"]["handle"].as_u64().unwrap();
+    assert_eq!(opened(), 1);
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .unwrap();
+    let standard = [null.as_raw_fd(); 3];
+    let shell = |script: &str| {
+        let packet = execute_packet(handle, build, &["sh", "-c", script]);
+        Running::start(&raw, &packet, standard)
+    };
+    assert_eq!(shell("echo kept > /tmp/kept").status(), Some(0));
+    assert_eq!(
+        shell("grep -q kept /tmp/kept && exit 7").status(),
+        Some(7 << 8)
+    );
+    assert_eq!(shell("kill -9 $$").status(), Some(9));
+    let missing = execute_packet(handle, build, &["no-such-program"]);
+    assert_eq!(Running::start(&raw, &missing, standard).status(), None);
+    // Many at once; one whose connection is closed is killed, and the others are not.
+    let all: Vec<_> = (0..50)
+        .map(|n| shell(&format!("sleep 0.2; exit {n}")))
+        .collect();
+    drop(shell("touch /tmp/started; sleep 600; touch /tmp/survived"));
+    for (number, command) in all.iter().enumerate() {
+        assert_eq!(command.status(), Some((number as i32) << 8));
+    }
+    assert_eq!(shell("test ! -e /tmp/survived").status(), Some(0));
+    raw.send(
+        &execute_packet(handle + 1, build, &["true"]),
+        &[null.as_raw_fd(); 4],
+    );
+    assert_eq!(raw.error(), "gone");
+    ask(&raw, &format!(r#""close","handle":{handle}"#));
+    assert_eq!(opened(), 0);
+    ask(&raw, r#""open""#);
     drop(raw);
-    until("it is closed", || opened(daemon.status().unwrap()) == 0);
+    until("it is closed", || opened() == 0);
 }
 
 /// A command that is killed with its PID 1 must not leave its client waiting.

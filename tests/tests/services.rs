@@ -253,6 +253,26 @@ fn services_end_with_their_daemon() {
     watch.assert_nothing_left();
 }
 
+/// Out of memory, say: the next `up` must not try to start services where nothing is any more.
+#[test]
+fn services_whose_environment_was_killed_come_up_in_a_new_one() {
+    let Some(world) = world("[service.stay]\nrun = \"exec sleep 600\"\nrestart = \"never\"\n")
+    else {
+        return;
+    };
+    let daemon = Daemon::of(&world);
+    world.envd(&["up"]).ok();
+    let status = daemon.status().unwrap();
+    let environments = status["environments"].as_array().unwrap();
+    let services = environments.iter().find(|one| one["use"] == "services");
+    let init = services.unwrap()["pid"].as_i64().unwrap() as i32;
+    kill(Pid::from_raw(init), Signal::SIGKILL).unwrap();
+    until("it has failed", || state(&world, "stay") == "failed");
+    world.envd(&["up"]).ok();
+    assert_eq!(state(&world, "stay"), "ready");
+    drop(daemon);
+}
+
 /// An idle daemon ends; one whose services run is not idle.
 #[test]
 fn a_daemon_stays_for_its_services() {

@@ -21,7 +21,7 @@ use super::{
     inhabitant::Processes,
     maker::{Blueprint, Environment},
     recipe::Recipe,
-    server::Daemon,
+    server::{Daemon, has_ended},
     watched::watched,
 };
 use crate::{
@@ -149,6 +149,7 @@ impl Household {
         let mut running = self.running.borrow_mut();
         if let Some(known) = &*running
             && (known.is_current(recipe) || known.is_alive())
+            && !has_ended(&*known.environment)
         {
             return Ok(known.services.clone());
         }

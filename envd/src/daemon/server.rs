@@ -400,7 +400,8 @@ impl Daemon {
     }
 }
 
-fn has_ended(environment: &dyn Environment) -> bool {
+/// Whether an environment is gone, whoever ended it.
+pub(super) fn has_ended(environment: &dyn Environment) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let pidfd = environment.pidfd();
     let now = Timespec::default();

@@ -21,6 +21,10 @@ const CODE: [&str; 7] = [
     "-Cembed-bitcode=yes",
 ];
 
+/// Leaves out what only debuggers and unwinders read, which core brings along and no option of the linkers takes away.
+const LEFT_OUT: &str =
+    "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.comment) } } INSERT AFTER .text;\n";
+
 /// How a program is linked: no C library, no start files, no headers that nobody reads.
 const LINK: [&str; 7] = [
     "-Clto=fat",
@@ -45,7 +49,19 @@ pub fn library(name: &'static str, source: &Path, uses: &[&Library]) -> Library 
 /// Compiles and links a program.
 pub fn program(name: &str, source: &Path, uses: &[&Library]) -> PathBuf {
     let output = directory().join(name);
-    compile(&name.replace('-', "_"), "bin", source, &output, uses, &LINK);
+    let script = directory().join("left-out.ld");
+    std::fs::write(&script, LEFT_OUT).expect("cargo gives a directory to write to");
+    let script = format!("-Clink-arg=-Wl,--script={}", script.display());
+    let mut options: Vec<&str> = LINK.to_vec();
+    options.push(&script);
+    compile(
+        &name.replace('-', "_"),
+        "bin",
+        source,
+        &output,
+        uses,
+        &options,
+    );
     output
 }
 

@@ -60,7 +60,8 @@ pub fn execute(
     given: &Given<'_>,
     scratch: &mut Scratch,
 ) -> Result<Pid, Failure> {
-    let (first, second) = scratch.lists.bytes_mut().split_at_mut(LISTS / 2);
+    let words = scratch.lists.words_mut();
+    let (first, second) = words.split_at_mut(words.len() / 2);
     let prepared = Prepared {
         request,
         given,
@@ -83,13 +84,12 @@ pub fn execute(
     }
 }
 
-fn list<'l>(strings: Strings<'l>, memory: &'l mut [u8]) -> Result<Vector<'l>, Failure> {
-    if Vector::bytes_for(strings.count()) <= memory.len()
-        && let Some(vector) = Vector::within(strings, memory)
-    {
-        return Ok(vector);
-    }
-    Vector::new(strings).map_err(|error| Failure::at(Stage::Spawn, 0, error.0))
+fn list<'l>(strings: Strings<'l>, room: &'l mut [usize]) -> Result<Vector<'l>, Failure> {
+    let vector = match strings.count() < room.len() {
+        true => Vector::within(room, strings),
+        false => Vector::new(strings),
+    };
+    vector.map_err(|error| Failure::at(Stage::Spawn, 0, error.0))
 }
 
 struct Prepared<'p> {

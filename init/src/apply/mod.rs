@@ -2,7 +2,7 @@
 
 mod place;
 
-use core::{ffi::CStr, fmt::Write as _};
+use core::ffi::CStr;
 
 use crate::{
     program::{Like, Operation, Program, Slot, Slots},
@@ -34,10 +34,12 @@ impl Table {
     }
 
     /// One that must be there.
+    #[inline(never)]
     fn need(&self, slot: Slot) -> Result<Descriptor, Errno> {
         self.get(slot)?.ok_or(Errno(EBADF))
     }
 
+    #[inline(never)]
     fn put(&mut self, slot: Slot, descriptor: Descriptor) -> Result<(), Errno> {
         *self.0.get_mut(usize::from(slot.0)).ok_or(Errno(EBADF))? = descriptor;
         Ok(())
@@ -236,18 +238,17 @@ fn overlay(
     path: &CStr,
 ) -> Result<(), Errno> {
     let mut options = Text::<LONGEST_OPTIONS>::new();
-    let mut separator = "userxattr,lowerdir=";
+    let mut before: &[u8] = b"userxattr,lowerdir=";
     for lower in lowers.iter() {
-        let lower = table.need(lower)?;
-        write!(options, "{separator}{lower}").map_err(|_| Errno(E2BIG))?;
-        separator = ":";
+        options.put(before, table.need(lower)?)?;
+        before = b":";
     }
-    let (upper, work) = (table.need(upper)?, table.need(work)?);
-    write!(options, ",upperdir={upper},workdir={work}").map_err(|_| Errno(E2BIG))?;
+    options.put(b",upperdir=", table.need(upper)?)?;
+    options.put(b",workdir=", table.need(work)?)?;
     sys::change_directory(c"/proc/self/fd")?;
     if path.is_empty() {
         let mut target = Text::<16>::new();
-        write!(target, "{}", table.need(on)?).map_err(|_| Errno(E2BIG))?;
+        target.put(b"", table.need(on)?)?;
         sys::mount(c"overlay", target.as_c_str()?, 0, options.as_c_str()?)
     } else {
         sys::mount(c"overlay", path, 0, options.as_c_str()?)
@@ -268,21 +269,23 @@ impl<const N: usize> Text<N> {
         }
     }
 
+    /// Appends text and a descriptor's number. Not by the standard library's formatting, which would be a third of the
+    /// program.
+    fn put(&mut self, text: &[u8], descriptor: Descriptor) -> Result<(), Errno> {
+        let mut digits = [0; 12];
+        let number = sys::decimal(descriptor.unsigned_abs(), &mut digits);
+        for part in [text, number] {
+            let end = self.length + part.len();
+            // One byte stays zero.
+            let place = self.bytes.get_mut(self.length..end).filter(|_| end < N);
+            place.ok_or(Errno(E2BIG))?.copy_from_slice(part);
+            self.length = end;
+        }
+        Ok(())
+    }
+
     fn as_c_str(&self) -> Result<&CStr, Errno> {
         CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno(E2BIG))
-    }
-}
-
-impl<const N: usize> core::fmt::Write for Text<N> {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        let end = self.length + text.len();
-        // One byte stays zero.
-        if end >= N {
-            return Err(core::fmt::Error);
-        }
-        self.bytes[self.length..end].copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
     }
 }
 

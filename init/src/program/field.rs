@@ -48,7 +48,8 @@ impl<'p> Reader<'p> {
     }
 }
 
-/// A value that a program can contain.
+/// A value that a program can contain. Reading is no part of what is to be quick, and is called from a hundred places of a
+/// program whose size is a promise: hence the calls that are never inlined.
 pub trait Field<'p>: Sized {
     /// From the front of a reader.
     fn read(reader: &mut Reader<'p>) -> Result<Self, Malformed>;
@@ -59,6 +60,7 @@ pub trait Field<'p>: Sized {
 macro_rules! numbers {
     ($($kind:ty),*) => {$(
         impl<'p> Field<'p> for $kind {
+            #[inline(never)]
             fn read(reader: &mut Reader<'p>) -> Result<Self, Malformed> {
                 reader.array().map(<$kind>::from_ne_bytes)
             }
@@ -85,6 +87,7 @@ impl<'p> Field<'p> for bool {
 }
 
 impl<'p> Field<'p> for &'p [u8] {
+    #[inline(never)]
     fn read(reader: &mut Reader<'p>) -> Result<Self, Malformed> {
         let length = u32::read(reader)?;
         reader.take(length as usize)
@@ -98,6 +101,7 @@ impl<'p> Field<'p> for &'p [u8] {
 
 /// With its zero byte, so that it is given to the kernel where it lies.
 impl<'p> Field<'p> for &'p CStr {
+    #[inline(never)]
     fn read(reader: &mut Reader<'p>) -> Result<Self, Malformed> {
         CStr::from_bytes_with_nul(<&[u8]>::read(reader)?).map_err(|_| Malformed)
     }

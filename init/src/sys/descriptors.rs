@@ -75,6 +75,14 @@ pub fn close_all_but(kept: &mut [Descriptor]) {
     close_range(first, i32::MAX, 0);
 }
 
+/// Closes every descriptor from `lowest` on, but one. Kernels before Linux 5.9 close none.
+pub fn close_from(lowest: Descriptor, kept: Descriptor) {
+    if kept > lowest {
+        close_range(lowest, kept - 1, 0);
+    }
+    close_range(lowest.max(kept + 1), i32::MAX, 0);
+}
+
 /// Makes every descriptor from `first` on close at exec.
 pub fn close_on_exec_from(first: Descriptor) {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;

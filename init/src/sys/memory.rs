@@ -57,6 +57,13 @@ impl Region {
         unsafe { slice::from_raw_parts_mut(self.start, self.length) }
     }
 
+    /// The same, as numbers of a pointer's size.
+    pub fn words_mut(&mut self) -> &mut [usize] {
+        let count = self.length / size_of::<usize>();
+        // SAFETY: as above; a mapping is aligned to a page.
+        unsafe { slice::from_raw_parts_mut(self.start.cast(), count) }
+    }
+
     /// Its upper end, as the start of a stack.
     pub(super) fn top(&mut self) -> *mut u8 {
         // SAFETY: one past the end of the mapping; lengths given by this crate are multiples of a page.
@@ -83,46 +90,38 @@ pub struct Vector<'s> {
 impl<'s> Vector<'s> {
     /// Collects pointers to strings.
     pub fn new(strings: impl Iterator<Item = &'s CStr> + Clone) -> Result<Self, Errno> {
-        let bytes = Self::bytes_for(strings.clone().count());
+        let bytes = (strings.clone().count() + 1) * size_of::<usize>();
         let mut region = Region::new(bytes.next_multiple_of(4096))?;
-        let pointers = Self::collect(strings, region.bytes_mut());
+        let pointers = Self::collect(region.words_mut(), strings)?;
         Ok(Vector {
-            pointers: pointers.ok_or(Errno(ENOMEM))?,
+            pointers,
             _region: Some(region),
             strings: PhantomData,
         })
     }
 
-    /// The same in memory that there is; `None` where it does not suffice.
+    /// Collects pointers to strings in memory that is there already; E2BIG when they and the null pointer do not fit.
     pub fn within(
-        strings: impl Iterator<Item = &'s CStr> + Clone,
-        memory: &'s mut [u8],
-    ) -> Option<Self> {
-        Some(Vector {
-            pointers: Self::collect(strings, memory)?,
+        room: &'s mut [usize],
+        strings: impl Iterator<Item = &'s CStr>,
+    ) -> Result<Self, Errno> {
+        Ok(Vector {
+            pointers: Self::collect(room, strings)?,
             _region: None,
             strings: PhantomData,
         })
     }
 
-    /// Bytes of memory for so many strings.
-    pub fn bytes_for(count: usize) -> usize {
-        (count + 2) * size_of::<usize>()
-    }
-
     fn collect(
+        room: &mut [usize],
         strings: impl Iterator<Item = &'s CStr>,
-        memory: &mut [u8],
-    ) -> Option<*const *const c_char> {
-        // SAFETY: pointers are plain numbers, of which all bit patterns are valid, and are given away as raw ones only.
-        let (_, places, _) = unsafe { memory.align_to_mut::<*const c_char>() };
-        let mut used = 0;
+    ) -> Result<*const *const c_char, Errno> {
+        let mut places = room.iter_mut();
         for string in strings {
-            *places.get_mut(used)? = string.as_ptr();
-            used += 1;
+            *places.next().ok_or(Errno(E2BIG))? = string.as_ptr().expose_provenance();
         }
-        *places.get_mut(used)? = ptr::null();
-        Some(places.as_ptr())
+        *places.next().ok_or(Errno(E2BIG))? = 0;
+        Ok(room.as_ptr().cast())
     }
 
     /// A list that the kernel made at the start of the program.

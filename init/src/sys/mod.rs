@@ -20,8 +20,8 @@ mod start;
 
 use arch::number;
 pub use descriptors::{
-    Interest, close, close_all_but, close_on_exec_from, duplicate_to, move_above, poll, read,
-    read_at, write, write_all,
+    Interest, close, close_all_but, close_from, close_on_exec_from, duplicate_to, move_above, poll,
+    read, read_at, write, write_all,
 };
 pub use files::*;
 pub use memory::{Region, Strings, Vector};
@@ -104,18 +104,27 @@ fn answer(result: isize) -> Result<usize, Errno> {
     }
 }
 
-/// `call!(NUMBER, argument, …)`: a system call, as a `Result`. Unsafe as [`arch::call`] is.
+/// `call!(NUMBER, argument, …)`: a system call, as a `Result`. Unsafe as [`arch::call1`] and the others are.
 macro_rules! call {
-    ($number:ident $(, $argument:expr)* $(,)?) => {{
-        let given = [$($crate::sys::Word::word($argument)),*];
-        let mut all = [0usize; 6];
-        let mut at = 0;
-        while at < given.len() {
-            all[at] = given[at];
-            at += 1;
-        }
-        $crate::sys::answer($crate::sys::arch::call($crate::sys::number::$number, all))
-    }};
+    ($number:ident $(,)?) => { call!(@ call0 $number) };
+    ($number:ident, $a:expr $(,)?) => { call!(@ call1 $number, $a) };
+    ($number:ident, $a:expr, $b:expr $(,)?) => { call!(@ call2 $number, $a, $b) };
+    ($number:ident, $a:expr, $b:expr, $c:expr $(,)?) => { call!(@ call3 $number, $a, $b, $c) };
+    ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr $(,)?) => {
+        call!(@ call4 $number, $a, $b, $c, $d)
+    };
+    ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr $(,)?) => {
+        call!(@ call5 $number, $a, $b, $c, $d, $e)
+    };
+    ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr $(,)?) => {
+        call!(@ call6 $number, $a, $b, $c, $d, $e, $f)
+    };
+    (@ $call:ident $number:ident $(, $argument:expr)*) => {
+        $crate::sys::answer($crate::sys::arch::$call(
+            $crate::sys::number::$number,
+            $($crate::sys::Word::word($argument)),*
+        ))
+    };
 }
 use call;
 

@@ -188,6 +188,13 @@ pub fn new_session() -> Result<(), Errno> {
     unsafe { call!(SETSID) }.map(drop)
 }
 
+/// Whether this process is the leader of its session.
+pub fn leads_session() -> bool {
+    // SAFETY: touches no memory.
+    let session = unsafe { call!(GETSID, 0) };
+    session == Ok(own_pid() as usize)
+}
+
 /// Makes a process group of this process alone.
 pub fn new_group() -> Result<(), Errno> {
     // SAFETY: touches no memory.

@@ -11,31 +11,42 @@ pub mod flags {
     pub const O_NOFOLLOW: i32 = 0o400_000;
 }
 
-/// Makes a system call. What it means, and whether it is sound, is all in its number and arguments.
-///
-/// # Safety
-/// As of the call: every pointer must be valid for what the kernel does with it.
-#[inline]
-pub unsafe fn call(number: usize, arguments: [usize; 6]) -> isize {
-    let [a, b, c, d, e, f] = arguments;
-    let result: isize;
-    // SAFETY: the convention of syscall(2) for this machine: rcx and r11 are clobbered, memory only as the caller allows.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") number as isize => result,
-            in("rdi") a,
-            in("rsi") b,
-            in("rdx") c,
-            in("r10") d,
-            in("r8") e,
-            in("r9") f,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    result
+/// Declares a function for system calls of so many arguments: registers that a call does not read are not set for it, which
+/// adds up in a program whose size is a promise.
+macro_rules! calls {
+    ($($name:ident($($argument:ident in $register:tt),*);)*) => {$(
+        /// Makes a system call. What it means, and whether it is sound, is all in its number and arguments.
+        ///
+        /// # Safety
+        /// As of the call: every pointer must be valid for what the kernel does with it.
+        #[inline]
+        pub unsafe fn $name(number: usize, $($argument: usize),*) -> isize {
+            let result: isize;
+            // SAFETY: the convention of syscall(2) for this machine: rcx and r11 are clobbered, memory only as the caller
+            // allows.
+            unsafe {
+                asm!(
+                    "syscall",
+                    inlateout("rax") number as isize => result,
+                    $(in($register) $argument,)*
+                    lateout("rcx") _,
+                    lateout("r11") _,
+                    options(nostack),
+                );
+            }
+            result
+        }
+    )*};
+}
+
+calls! {
+    call0();
+    call1(a in "rdi");
+    call2(a in "rdi", b in "rsi");
+    call3(a in "rdi", b in "rsi", c in "rdx");
+    call4(a in "rdi", b in "rsi", c in "rdx", d in "r10");
+    call5(a in "rdi", b in "rsi", c in "rdx", d in "r10", e in "r8");
+    call6(a in "rdi", b in "rsi", c in "rdx", d in "r10", e in "r8", f in "r9");
 }
 
 /// Starts a child on a stack of its own that shares this process's memory, and suspends this process until the child has
@@ -186,6 +197,7 @@ pub mod number {
     pub const GETPPID: usize = 110;
     pub const SETSID: usize = 112;
     pub const GETPGID: usize = 121;
+    pub const GETSID: usize = 124;
     pub const CAPGET: usize = 125;
     pub const CAPSET: usize = 126;
     pub const PIVOT_ROOT: usize = 155;

@@ -1,0 +1,11 @@
+//! The Model Context Protocol server over a service for tests: on the wire, over HTTP, and driven by the official clients.
+#![forbid(unsafe_code)]
+
+mod clients;
+mod connection;
+mod fake;
+mod ground;
+mod http;
+mod remote;
+mod tools;
+mod wire;

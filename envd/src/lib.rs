@@ -7,6 +7,7 @@
 pub mod catalogue;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod environment;
 pub mod fetch;
 pub mod lock;

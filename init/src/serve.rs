@@ -6,7 +6,7 @@
 use crate::{
     execute::{self, Given, Scratch},
     protocol::{EXECUTE, EXECUTE_FILE, Failure, LENGTH, LONGEST_PACKET, Order, Report, Stage},
-    request::{self, LINGER, Request, SESSION},
+    request::{self, GROUP, LINGER, Request, SESSION},
     sys::{
         self, Capabilities, Descriptor, Errno, Interest, Mask, Packet, Pid, Region, SignalSet,
         Wait, constant::*,
@@ -142,6 +142,10 @@ fn reap(duty: &Duty, commands: &mut [Command]) {
                 let Some(command) = commands.iter_mut().find(|command| command.pid == pid) else {
                     continue;
                 };
+                if command.flags & (GROUP | SESSION) == GROUP | SESSION {
+                    // Its number names the group as long as somebody is left in it.
+                    let _ = sys::kill(-pid, SIGKILL);
+                }
                 let _ = sys::send(command.connection, &Report::Ended(status).encode(), &[]);
                 release(command);
             }

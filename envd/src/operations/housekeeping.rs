@@ -7,6 +7,7 @@ use envd_store::{GcOptions, RootKind, RootUsage, Store};
 use super::Local;
 use crate::{
     cli::{Failure, Kind, gc as free, store as answer, uninstall as remove},
+    daemon::{Place, client},
     lock::Lock,
     progress::Progress,
     provider::debian::archive,
@@ -172,18 +173,33 @@ fn again(local: &Local, project: &Path, progress: &dyn Progress) -> Result<(), F
 
 /// All that envd has made for this user: the store. Projects' files are the projects'.
 pub(super) fn leftovers(local: &Local) -> Result<Vec<remove::Leftover>, Failure> {
-    let Some(store) = existing(local)? else {
-        return Ok(Vec::new());
-    };
-    Ok(vec![remove::Leftover {
-        path: store.path(""),
-        what: "the store".to_owned(),
-        bytes: store.usage()?.bytes(),
-    }])
+    let uid = rustix::process::getuid().as_raw();
+    let daemons = client::of_store(&local.settings, uid).into_iter();
+    let mut left: Vec<_> = daemons
+        .map(|(path, _)| remove::Leftover {
+            path,
+            what: "a project's daemon".to_owned(),
+            bytes: 0,
+        })
+        .collect();
+    if let Some(store) = existing(local)? {
+        left.push(remove::Leftover {
+            path: store.path(""),
+            what: "the store".to_owned(),
+            bytes: store.usage()?.bytes(),
+        });
+    }
+    Ok(left)
 }
 
 /// `envd uninstall`.
 pub(super) fn uninstall(local: &Local) -> Result<(), Failure> {
+    let uid = rustix::process::getuid().as_raw();
+    for (_, daemon) in client::of_store(&local.settings, uid) {
+        daemon.stop(false)?;
+    }
+    // Others' daemons may be in it.
+    let _ = std::fs::remove_dir(Place::runtime(&local.settings, uid));
     let Some(store) = existing(local)? else {
         return Ok(());
     };

@@ -4,7 +4,10 @@ use envd_store::{Digest, Root, RootKind, TreeId};
 
 use super::{Local, locking, source::Locked};
 use crate::{
-    cli::{Failure, Kind, operations::Environment},
+    cli::{
+        Failure, Kind,
+        operations::{Environment, Ready},
+    },
     config::Manifest,
     lock::Lock,
     progress::Progress,
@@ -19,23 +22,8 @@ pub(super) fn project(
     manifest: &Manifest,
     progress: &dyn Progress,
 ) -> Result<Environment, Failure> {
-    let wanted = locking::Wanted::of(&manifest.environment)?;
-    let inputs = wanted.inputs()?.digest();
-    // The bytes of the lock decide, so that whatever was changed in it is looked at again.
-    let ready = |lock: &[u8]| {
-        let lock = Digest::of(lock).to_string();
-        memo_key(&[
-            "ready",
-            &project.root.to_string_lossy(),
-            &lock,
-            &inputs.to_string(),
-        ])
-    };
-    if let Some(bytes) = locking::bytes(&project.lock())?
-        && let Some(root) = local.store()?.memo(&ready(&bytes))
-        && let Some(environment) = local.entered(&root)?
-    {
-        return Ok(environment);
+    if let Some(ready) = ready(local, project, manifest)? {
+        return Ok(local.keep(ready));
     }
     let mut lock = locking::current(local, project, manifest, progress)?;
     let session = local.session()?;
@@ -58,8 +46,36 @@ pub(super) fn project(
         fetch: Vec::new(),
         created: local.seconds(),
     })?;
-    session.set_memo(&ready(text.as_bytes()), &realised.root)?;
+    session.set_memo(&key(project, manifest, text.as_bytes())?, &realised.root)?;
     held(local, &realised.root)
+}
+
+/// The project's environment if there is nothing to be done for it.
+pub(super) fn ready(
+    local: &Local,
+    project: &Project,
+    manifest: &Manifest,
+) -> Result<Option<Ready>, Failure> {
+    let Some(bytes) = locking::bytes(&project.lock())? else {
+        return Ok(None);
+    };
+    match local.store()?.memo(&key(project, manifest, &bytes)?) {
+        Some(root) => local.entered(&root),
+        None => Ok(None),
+    }
+}
+
+/// The memo that names the root. The bytes of the lock decide, so that whatever was changed in it is looked at again.
+fn key(project: &Project, manifest: &Manifest, lock: &[u8]) -> Result<Digest, Failure> {
+    let inputs = locking::Wanted::of(&manifest.environment)?
+        .inputs()?
+        .digest();
+    Ok(memo_key(&[
+        "ready",
+        &project.root.to_string_lossy(),
+        &Digest::of(lock).to_string(),
+        &inputs.to_string(),
+    ]))
 }
 
 /// Realises a lock, and refuses a root that is not the one it names.
@@ -97,11 +113,12 @@ pub(super) fn realise_lock(
 
 /// The environment with its view held. The session that made it is alive, so gc cannot have come between.
 pub(super) fn held(local: &Local, root: &TreeId) -> Result<Environment, Failure> {
-    local.entered(root)?.ok_or_else(|| {
+    let ready = local.entered(root)?.ok_or_else(|| {
         Failure::new(
             Kind::Store,
             format!("the view of {root} vanished while it was needed"),
         )
         .help("run the command again")
-    })
+    })?;
+    Ok(local.keep(ready))
 }

@@ -269,6 +269,14 @@ pub fn is_subreaper() -> Result<bool, Errno> {
     Ok(answer != 0)
 }
 
+/// A resource limit (prlimit(2)), soft and hard.
+pub fn limit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut limit = [0u64; 2];
+    // SAFETY: the kernel writes two numbers of 64 bits, for which there is room.
+    unsafe { call!(PRLIMIT64, 0, resource, 0usize, limit.as_mut_ptr()) }?;
+    Ok((limit[0], limit[1]))
+}
+
 /// Sets a resource limit (prlimit(2)), soft and hard.
 pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = [soft, hard];

@@ -17,3 +17,4 @@ pub mod provider;
 pub mod realise;
 pub mod resolve;
 pub mod settings;
+pub mod shims;

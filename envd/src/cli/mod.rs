@@ -23,6 +23,7 @@ pub mod run;
 pub mod schema;
 mod script;
 pub mod search;
+pub mod shim;
 pub mod store;
 mod text;
 pub mod uninstall;
@@ -118,6 +119,7 @@ pub enum Command {
     Run(run::Arguments),
     Enter(enter::Arguments),
     X(x::Arguments),
+    Shim(shim::Arguments),
     Store(store::Arguments),
     Gc(gc::Arguments),
     Image(image::Arguments),
@@ -192,6 +194,7 @@ fn with_operations(
         Command::Run(arguments) => run::run(&arguments, context, operations),
         Command::Enter(arguments) => enter::run(&arguments, context, operations),
         Command::X(arguments) => x::run(&arguments, context, operations),
+        Command::Shim(arguments) => shim::run(&arguments, context, operations),
         Command::Store(arguments) => store::run(&arguments, context, operations),
         Command::Image(arguments) => image::run(&arguments, context, operations),
         Command::Gc(arguments) => gc::run(&arguments, context, operations),

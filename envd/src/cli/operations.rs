@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use envd_shims::{Exit, Plan};
+use envd_store::Hold;
 
 use super::{Failure, doctor, gc, image, list, lock, search, store, uninstall, why};
 use crate::{
@@ -56,6 +57,13 @@ pub trait Operations {
         manifest: &Manifest,
         progress: &dyn Progress,
     ) -> Result<Environment, Failure>;
+
+    /// The project's environment if it is realised already: what nothing has to be shown or waited for.
+    fn ready(&self, project: &Project, manifest: &Manifest) -> Result<Option<Ready>, Failure>;
+
+    /// The package, with its version, that a file of the project's realised environment is of; nothing for what no package
+    /// brought. Links are not followed.
+    fn package_of(&self, project: &Project, file: &Path) -> Result<Option<String>, Failure>;
 
     /// An environment of no project, kept in the store until gc.
     fn realise_once(
@@ -120,4 +128,13 @@ pub struct Environment {
     pub view: PathBuf,
     /// The store's directory of tool caches.
     pub caches: PathBuf,
+}
+
+/// An environment that is there and stays.
+#[derive(Debug)]
+pub struct Ready {
+    /// The environment.
+    pub environment: Environment,
+    /// Keeps its view from gc as long as this lives. `None` where nothing would take it.
+    pub hold: Option<Hold>,
 }

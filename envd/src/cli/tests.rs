@@ -70,6 +70,12 @@ impl Operations for Recorder {
             .push(manifest.environment.clone());
         Ok(self.environment.clone())
     }
+    fn ready(&self, _: &Project, _: &Manifest) -> Result<Option<operations::Ready>, Failure> {
+        Ok(None)
+    }
+    fn package_of(&self, _: &Project, _: &Path) -> Result<Option<String>, Failure> {
+        Ok(None)
+    }
     fn realise_once(
         &self,
         section: &EnvironmentSection,

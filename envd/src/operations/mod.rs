@@ -8,6 +8,7 @@ mod indexes;
 mod locking;
 mod once;
 mod realising;
+mod shimming;
 mod source;
 
 use std::{
@@ -22,7 +23,7 @@ use envd_store::{Hold, Session, Store, TreeId};
 use crate::{
     cli::{
         Context, Failure, Kind, doctor, gc, list, lock,
-        operations::{Environment, Operations},
+        operations::{Environment, Operations, Ready},
         search, store, uninstall, why,
     },
     config::{EnvironmentSection, Manifest},
@@ -112,17 +113,22 @@ impl Local {
         })
     }
 
-    /// An environment whose view stays as long as this process, or `None` when gc was faster.
-    fn entered(&self, root: &TreeId) -> Result<Option<Environment>, Failure> {
+    /// An environment whose view is held, or `None` when gc was faster.
+    fn entered(&self, root: &TreeId) -> Result<Option<Ready>, Failure> {
         let store = self.store()?;
-        Ok(store.hold(root)?.map(|hold| {
-            let view = hold.path().to_owned();
-            self.holds.borrow_mut().push(hold);
-            Environment {
-                view,
+        Ok(store.hold(root)?.map(|hold| Ready {
+            environment: Environment {
+                view: hold.path().to_owned(),
                 caches: store.path("caches"),
-            }
+            },
+            hold: Some(hold),
         }))
+    }
+
+    /// Its view stays as long as this process.
+    fn keep(&self, ready: Ready) -> Environment {
+        self.holds.borrow_mut().extend(ready.hold);
+        ready.environment
     }
 }
 
@@ -225,6 +231,14 @@ impl Operations for Local {
         progress: &dyn Progress,
     ) -> Result<Environment, Failure> {
         realising::project(self, project, manifest, progress)
+    }
+
+    fn ready(&self, project: &Project, manifest: &Manifest) -> Result<Option<Ready>, Failure> {
+        realising::ready(self, project, manifest)
+    }
+
+    fn package_of(&self, project: &Project, file: &Path) -> Result<Option<String>, Failure> {
+        shimming::package_of(self, project, file)
     }
 
     fn realise_once(

@@ -32,9 +32,9 @@ pub(super) fn realise(
         .is_some_and(|root| root.created + CHOSEN_FOR > local.seconds());
     if (fresh || local.settings.offline)
         && let Some(root) = local.store()?.memo(&ready)
-        && let Some(environment) = local.entered(&root)?
+        && let Some(entered) = local.entered(&root)?
     {
-        return Ok(environment);
+        return Ok(local.keep(entered));
     }
     let session = local.session()?;
     let mut attempt = attempt(local, &session, &section, progress)?;

@@ -2,9 +2,12 @@
 
 use envd_store::{Digest, Root, RootKind, TreeId};
 
-use super::{Local, locking, source::Locked};
+use super::{Local, locking, shimming, source::Locked};
 use crate::{
-    cli::{Failure, Kind, operations::Environment},
+    cli::{
+        Failure, Kind,
+        operations::{Environment, Ready},
+    },
     config::Manifest,
     lock::Lock,
     progress::Progress,
@@ -19,23 +22,8 @@ pub(super) fn project(
     manifest: &Manifest,
     progress: &dyn Progress,
 ) -> Result<Environment, Failure> {
-    let wanted = locking::Wanted::of(&manifest.environment)?;
-    let inputs = wanted.inputs()?.digest();
-    // The bytes of the lock decide, so that whatever was changed in it is looked at again.
-    let ready = |lock: &[u8]| {
-        let lock = Digest::of(lock).to_string();
-        memo_key(&[
-            "ready",
-            &project.root.to_string_lossy(),
-            &lock,
-            &inputs.to_string(),
-        ])
-    };
-    if let Some(bytes) = locking::bytes(&project.lock())?
-        && let Some(root) = local.store()?.memo(&ready(&bytes))
-        && let Some(environment) = local.entered(&root)?
-    {
-        return Ok(environment);
+    if let Some(ready) = ready(local, project, manifest)? {
+        return Ok(local.keep(ready));
     }
     let mut lock = locking::current(local, project, manifest, progress)?;
     let session = local.session()?;
@@ -45,12 +33,8 @@ pub(super) fn project(
         lock.save(&project.lock())?;
     }
     let text = lock.to_text();
-    let name = format!(
-        "project-{}",
-        &Digest::of(project.root.as_os_str().as_encoded_bytes()).to_string()[..32]
-    );
     session.set_root(&Root {
-        name,
+        name: root_name(project),
         kind: RootKind::Project,
         path: Some(project.root.clone()),
         lock: Some(Digest::of(text.as_bytes())),
@@ -58,8 +42,43 @@ pub(super) fn project(
         fetch: Vec::new(),
         created: local.seconds(),
     })?;
-    session.set_memo(&ready(text.as_bytes()), &realised.root)?;
+    session.set_memo(&key(project, manifest, text.as_bytes())?, &realised.root)?;
+    shimming::follow(project, &realised.view);
     held(local, &realised.root)
+}
+
+/// What the store's root of a project is called.
+pub(super) fn root_name(project: &Project) -> String {
+    let path = project.root.as_os_str().as_encoded_bytes();
+    format!("project-{}", &Digest::of(path).to_string()[..32])
+}
+
+/// The project's environment if there is nothing to be done for it.
+pub(super) fn ready(
+    local: &Local,
+    project: &Project,
+    manifest: &Manifest,
+) -> Result<Option<Ready>, Failure> {
+    let Some(bytes) = locking::bytes(&project.lock())? else {
+        return Ok(None);
+    };
+    match local.store()?.memo(&key(project, manifest, &bytes)?) {
+        Some(root) => local.entered(&root),
+        None => Ok(None),
+    }
+}
+
+/// The memo that names the root. The bytes of the lock decide, so that whatever was changed in it is looked at again.
+fn key(project: &Project, manifest: &Manifest, lock: &[u8]) -> Result<Digest, Failure> {
+    let inputs = locking::Wanted::of(&manifest.environment)?
+        .inputs()?
+        .digest();
+    Ok(memo_key(&[
+        "ready",
+        &project.root.to_string_lossy(),
+        &Digest::of(lock).to_string(),
+        &inputs.to_string(),
+    ]))
 }
 
 /// Realises a lock, and refuses a root that is not the one it names.
@@ -93,11 +112,12 @@ pub(super) fn realise_lock(
 
 /// The environment with its view held. The session that made it is alive, so gc cannot have come between.
 pub(super) fn held(local: &Local, root: &TreeId) -> Result<Environment, Failure> {
-    local.entered(root)?.ok_or_else(|| {
+    let ready = local.entered(root)?.ok_or_else(|| {
         Failure::new(
             Kind::Store,
             format!("the view of {root} vanished while it was needed"),
         )
         .help("run the command again")
-    })
+    })?;
+    Ok(local.keep(ready))
 }

@@ -10,6 +10,7 @@ mod entering;
 pub mod error;
 mod fast;
 pub mod gc;
+pub mod generations;
 pub mod image;
 pub mod init;
 pub mod list;
@@ -19,6 +20,7 @@ pub mod operations;
 mod output;
 mod progress;
 pub mod remove;
+pub mod rollback;
 pub mod run;
 pub mod schema;
 mod script;
@@ -116,6 +118,8 @@ pub enum Command {
     Update(update::Arguments),
     Why(why::Arguments),
     List(list::Arguments),
+    Generations(generations::Arguments),
+    Rollback(rollback::Arguments),
     Run(run::Arguments),
     Enter(enter::Arguments),
     X(x::Arguments),
@@ -191,6 +195,8 @@ fn with_operations(
         Command::Update(arguments) => update::run(&arguments, context, operations),
         Command::Why(arguments) => why::run(&arguments, context, operations),
         Command::List(arguments) => list::run(&arguments, context, operations),
+        Command::Generations(arguments) => generations::run(&arguments, context, operations),
+        Command::Rollback(arguments) => rollback::run(&arguments, context, operations),
         Command::Run(arguments) => run::run(&arguments, context, operations),
         Command::Enter(arguments) => enter::run(&arguments, context, operations),
         Command::X(arguments) => x::run(&arguments, context, operations),

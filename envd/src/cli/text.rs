@@ -15,6 +15,8 @@ Project (envd.toml, envd.lock)
   update       Choose newer versions, of all packages or of some
   why          Explain why a package is in the environment
   list         List the packages of the environment
+  generations  List what the environment has been, to roll back to
+  rollback     Go back to what the environment was
 Environment
   run          Run a command in the project's environment
   enter        Open a shell in the project's environment

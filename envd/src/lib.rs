@@ -7,6 +7,7 @@
 pub mod catalogue;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod environment;
 pub mod fetch;
 pub mod lock;
@@ -16,5 +17,7 @@ pub mod project;
 pub mod provider;
 pub mod realise;
 pub mod resolve;
+pub mod services;
 pub mod settings;
 pub mod shims;
+pub mod tasks;

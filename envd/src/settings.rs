@@ -40,9 +40,11 @@ variables! {
     ENVD_SNAPSHOT_MIRROR = "Address of the archive of past states";
     ENVD_DEBIAN_KEYRING = "File of OpenPGP certificates to trust instead of Debian's";
     ENVD_LOG = "What to log to standard error, such as debug or envd::resolve=trace";
+    ENVD_DAEMON_IDLE = "Seconds after which a project's daemon that nobody uses ends (default 600)";
     NO_COLOR = "Not empty: no colours";
     XDG_CONFIG_HOME = "Where the user's envd/config.toml is (default ~/.config)";
     XDG_DATA_HOME = "Where a user's store is, as envd/ (default ~/.local/share)";
+    XDG_RUNTIME_DIR = "Where the sockets of the user's daemons are, as envd/ (default /run/user/UID)";
     HOME = "The user's directory";
 }
 
@@ -56,6 +58,8 @@ pub const SNAPSHOT_MIRROR: &str = "https://snapshot.debian.org/archive";
 const SYSTEM_STORE: &str = "/var/lib/envd";
 /// Downloads at a time, unless the user says otherwise. Mirrors begin to refuse well above it.
 const CONCURRENCY: u32 = 8;
+/// Seconds that a daemon stays without anybody using it, unless the user says otherwise.
+const DAEMON_IDLE: u64 = 600;
 
 /// The environment variables of this process, taken once.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -113,6 +117,10 @@ pub struct Settings {
     pub debian_keyring: Option<PathBuf>,
     /// Downloads at a time.
     pub concurrency: u32,
+    /// Seconds after which a daemon that nobody uses ends.
+    pub daemon_idle: u64,
+    /// The directory of the login session for sockets, if one is named. Absolute.
+    pub runtime_directory: Option<PathBuf>,
     /// What to log, if anything.
     pub log: Option<String>,
     /// Whether NO_COLOR forbids colours.
@@ -196,6 +204,11 @@ impl Settings {
             )?,
             debian_keyring: path(variables, variable::ENVD_DEBIAN_KEYRING)?.or(file.debian_keyring),
             concurrency: file.concurrency.unwrap_or(CONCURRENCY),
+            daemon_idle: number(variables, variable::ENVD_DAEMON_IDLE)?.unwrap_or(DAEMON_IDLE),
+            runtime_directory: variables
+                .set(variable::XDG_RUNTIME_DIR)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute()),
             log: text(variables, variable::ENVD_LOG)?,
             no_color: variables.set(variable::NO_COLOR).is_some(),
         })
@@ -344,6 +357,20 @@ fn text(variables: &HostVariables, name: &'static str) -> Result<Option<String>,
                 expected: "it must be UTF-8 text",
             }),
         },
+    }
+}
+
+fn number(variables: &HostVariables, name: &'static str) -> Result<Option<u64>, SettingsError> {
+    let Some(value) = text(variables, name)? else {
+        return Ok(None);
+    };
+    match value.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(SettingsError::Variable {
+            name,
+            value,
+            expected: "it must be a whole number",
+        }),
     }
 }
 

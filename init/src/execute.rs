@@ -4,9 +4,9 @@ use core::ffi::CStr;
 
 use crate::{
     protocol::{Failure, Stage},
-    request::{FOREGROUND, Request, SESSION, TERMINAL},
+    request::{FOREGROUND, Request, SESSION, Strings, TERMINAL},
     sys::{
-        self, Capabilities, Descriptor, Disposition, Errno, Mask, Pid, SignalSet, Vector,
+        self, Capabilities, Descriptor, Disposition, Errno, Mask, Pid, Region, SignalSet, Vector,
         constant::*,
     },
 };
@@ -30,17 +30,45 @@ pub struct Given<'g> {
     pub descriptors: &'g [Descriptor],
 }
 
+/// Bytes of stack for the moment between clone and exec.
+const STACK: usize = 128 * 1024;
+
+/// Bytes for the lists of arguments and variables. Longer ones get memory of their own.
+const LISTS: usize = 16 * 1024;
+
+/// Memory that commands are started with, one after the other.
+#[derive(Debug)]
+pub struct Scratch {
+    stack: Region,
+    lists: Region,
+}
+
+impl Scratch {
+    /// Fresh.
+    pub fn new() -> Result<Self, Failure> {
+        let failed = |error: Errno| Failure::at(Stage::Spawn, 0, error.0);
+        Ok(Scratch {
+            stack: Region::new(STACK).map_err(failed)?,
+            lists: Region::new(LISTS).map_err(failed)?,
+        })
+    }
+}
+
 /// Starts a command. `Err` says at which step it failed, and then there is no process.
-pub fn execute(request: &Request<'_>, given: &Given<'_>) -> Result<Pid, Failure> {
-    let list = |strings| Vector::new(strings).map_err(|e: Errno| Failure::at(Stage::Spawn, 0, e.0));
+pub fn execute(
+    request: &Request<'_>,
+    given: &Given<'_>,
+    scratch: &mut Scratch,
+) -> Result<Pid, Failure> {
+    let (first, second) = scratch.lists.bytes_mut().split_at_mut(LISTS / 2);
     let prepared = Prepared {
         request,
         given,
-        arguments: list(request.arguments)?,
-        environment: list(request.environment)?,
+        arguments: list(request.arguments, first)?,
+        environment: list(request.environment, second)?,
     };
     let mut failure = None;
-    let pid = sys::spawn(&mut || {
+    let pid = sys::spawn(&mut scratch.stack, &mut || {
         failure = Some(become_command(&prepared));
         127
     })
@@ -53,6 +81,15 @@ pub fn execute(request: &Request<'_>, given: &Given<'_>) -> Result<Pid, Failure>
             Err(failure)
         }
     }
+}
+
+fn list<'l>(strings: Strings<'l>, memory: &'l mut [u8]) -> Result<Vector<'l>, Failure> {
+    if Vector::bytes_for(strings.count()) <= memory.len()
+        && let Some(vector) = Vector::within(strings, memory)
+    {
+        return Ok(vector);
+    }
+    Vector::new(strings).map_err(|error| Failure::at(Stage::Spawn, 0, error.0))
 }
 
 struct Prepared<'p> {

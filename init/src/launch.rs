@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use crate::{
     apply,
-    execute::{self, Given},
+    execute::{self, Given, Scratch},
     program::{GROUPS_ALLOWED, MAPS_FROM_OUTSIDE, Program},
     protocol::{Failure, Report, Stage},
     request::{FOREGROUND, Request},
@@ -188,7 +188,7 @@ fn start(
             umask,
             descriptors: &[],
         };
-        let command = execute::execute(&first.request, &given)?;
+        let command = execute::execute(&first.request, &given, &mut Scratch::new()?)?;
         duty.command = Some(command);
         duty.terminal = (first.request.flags & FOREGROUND != 0).then_some(0);
         // Out of the caller's process group, whose signals are for the command alone.

@@ -21,6 +21,8 @@ pub const TERMINAL: u32 = 2;
 pub const FOREGROUND: u32 = 4;
 /// It goes on when the connection closes.
 pub const LINGER: u32 = 8;
+/// With `SESSION`: what is left of its process group is killed when it ends.
+pub const GROUP: u32 = 16;
 
 /// A program to execute, and how.
 #[derive(Clone, Copy, Debug)]

@@ -4,9 +4,9 @@
 //! was made for.
 
 use crate::{
-    execute::{self, Given},
+    execute::{self, Given, Scratch},
     protocol::{EXECUTE, EXECUTE_FILE, Failure, LENGTH, LONGEST_PACKET, Order, Report, Stage},
-    request::{self, LINGER, Request, SESSION},
+    request::{self, GROUP, LINGER, Request, SESSION},
     sys::{
         self, Capabilities, Descriptor, Errno, Interest, Mask, Packet, Pid, Region, SignalSet,
         Wait, constant::*,
@@ -88,8 +88,7 @@ pub fn serve(duty: Duty) -> ! {
     let mut interests = [Interest::NONE; 2 + MOST_COMMANDS];
     interests[0] = Interest::readable(duty.owner);
     interests[1] = Interest::readable(duty.signals);
-    // Requests are read into this; only what they are long is ever touched.
-    let mut buffer = None;
+    let mut memory = None;
     let mut used = 0;
     loop {
         // Everything is looked at after every wake-up, so that nothing depends on what caused it.
@@ -114,7 +113,7 @@ pub fn serve(duty: Duty) -> ! {
         if interests[0].ready() {
             match duty.command {
                 Some(command) => owner_of_one(&duty, command),
-                None => requests(&duty, &mut commands, &mut buffer),
+                None => requests(&duty, &mut commands, &mut memory),
             }
         }
         used = commands
@@ -143,6 +142,10 @@ fn reap(duty: &Duty, commands: &mut [Command]) {
                 let Some(command) = commands.iter_mut().find(|command| command.pid == pid) else {
                     continue;
                 };
+                if command.flags & (GROUP | SESSION) == GROUP | SESSION {
+                    // Its number names the group as long as somebody is left in it.
+                    let _ = sys::kill(-pid, SIGKILL);
+                }
                 let _ = sys::send(command.connection, &Report::Ended(status).encode(), &[]);
                 release(command);
             }
@@ -219,29 +222,51 @@ fn obey(command: &mut Command) {
     }
 }
 
+/// Memory to take requests with. Of it, only what is used is ever there.
+struct Memory {
+    packet: Region,
+    scratch: Scratch,
+}
+
+impl Memory {
+    fn new() -> Option<Self> {
+        Some(Memory {
+            packet: Region::new(LONGEST_PACKET).ok()?,
+            scratch: Scratch::new().ok()?,
+        })
+    }
+}
+
 /// Takes the requests that wait; ends PID 1 when its owner is gone.
-fn requests(duty: &Duty, commands: &mut [Command], buffer: &mut Option<Region>) {
+fn requests(duty: &Duty, commands: &mut [Command], memory: &mut Option<Memory>) {
     loop {
-        let buffer = match buffer {
-            Some(buffer) => buffer,
-            None => match Region::new(LONGEST_PACKET) {
-                Ok(region) => buffer.insert(region),
-                Err(_) => return,
+        let memory = match memory {
+            Some(memory) => memory,
+            // Made when it is needed: most environments wait, and there may be a thousand.
+            None => match Memory::new() {
+                Some(fresh) => memory.insert(fresh),
+                None => return,
             },
         };
-        let bytes = buffer.bytes_mut();
+        let bytes = memory.packet.bytes_mut();
         let packet = match sys::receive(duty.owner, bytes, false) {
             Ok(packet) if packet.length > 0 => packet,
             Err(Errno(EAGAIN | EINTR)) => return,
             Ok(_) | Err(_) => sys::exit(ABANDONED),
         };
         let bytes = bytes.get(..packet.length).unwrap_or_default();
-        accept(duty, commands, bytes, packet);
+        accept(duty, commands, &mut memory.scratch, bytes, packet);
     }
 }
 
 /// Carries one request out and reports on its connection.
-fn accept(duty: &Duty, commands: &mut [Command], bytes: &[u8], mut packet: Packet) {
+fn accept(
+    duty: &Duty,
+    commands: &mut [Command],
+    scratch: &mut Scratch,
+    bytes: &[u8],
+    mut packet: Packet,
+) {
     // Out of the way of the places that they will fill in the command.
     let lowest = packet.count as Descriptor;
     for descriptor in &mut packet.descriptors[..packet.count] {
@@ -256,7 +281,7 @@ fn accept(duty: &Duty, commands: &mut [Command], bytes: &[u8], mut packet: Packe
             return;
         }
     };
-    let started = start(duty, commands, bytes, &packet);
+    let started = start(duty, commands, scratch, bytes, &packet);
     let report = match started {
         Ok(pid) => sys::send(connection, &Report::Started(pid).encode(), &[]),
         Err(failure) => sys::send(connection, &failure.encode(), &[]),
@@ -273,6 +298,7 @@ fn accept(duty: &Duty, commands: &mut [Command], bytes: &[u8], mut packet: Packe
 fn start(
     duty: &Duty,
     commands: &mut [Command],
+    scratch: &mut Scratch,
     bytes: &[u8],
     packet: &Packet,
 ) -> Result<Pid, Failure> {
@@ -306,7 +332,7 @@ fn start(
         umask: duty.umask,
         descriptors: &descriptors[..given - 1],
     };
-    let pid = execute::execute(&request, &given)?;
+    let pid = execute::execute(&request, &given, scratch)?;
     *place = Command {
         pid,
         connection: packet.descriptors[3],

@@ -186,6 +186,14 @@ pub enum SetupError {
         /// From ioctl(2).
         source: Errno,
     },
+    /// Listening for the owner.
+    #[error("cannot listen on port {port} of the loopback device")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// From socket(2), bind(2), listen(2) or sendmsg(2).
+        source: Errno,
+    },
     /// Hiding PID 1 from the environment.
     #[error("cannot protect the environment's PID 1 ({call})")]
     Protect {
@@ -291,6 +299,7 @@ impl SetupError {
             | E::Pivot { source, .. }
             | E::HostName { source, .. }
             | E::Loopback { source }
+            | E::Listen { source, .. }
             | E::Protect { source, .. }
             | E::Capabilities { source, .. }
             | E::Landlock { source, .. }

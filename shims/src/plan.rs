@@ -29,6 +29,10 @@ pub struct Plan {
     pub privileges: Privileges,
     /// Resource limits (setrlimit(2)), soft and hard alike.
     pub limits: BTreeMap<Limit, u64>,
+    /// A port of the private loopback device to listen on for the owner, who is given the socket: a way out of an environment
+    /// that has no other. For environments that wait for commands, with a network namespace of their own.
+    #[serde(default)]
+    pub listen: Option<u16>,
 }
 
 /// Where `/` comes from.
@@ -108,6 +112,21 @@ pub enum Mount {
         #[serde(with = "text")]
         target: PathBuf,
     },
+    /// An overlay of host directories whose writes go to another one.
+    Overlay {
+        /// Lower directories on the host, topmost first.
+        #[serde(with = "text")]
+        lowers: Vec<PathBuf>,
+        /// What was written, on the host.
+        #[serde(with = "text")]
+        upper: PathBuf,
+        /// The overlay's own work directory, empty, on the same file system.
+        #[serde(with = "text")]
+        work: PathBuf,
+        /// Inside.
+        #[serde(with = "text")]
+        target: PathBuf,
+    },
     /// procfs of the new PID namespace.
     Proc {
         /// Inside, `/proc`.
@@ -156,6 +175,7 @@ impl Mount {
             Mount::Bind { target, .. }
             | Mount::Tmpfs { target, .. }
             | Mount::Scratch { target, .. }
+            | Mount::Overlay { target, .. }
             | Mount::Proc { target }
             | Mount::Devices { target }
             | Mount::File { target, .. }
@@ -344,6 +364,7 @@ mod tests {
                 record_ownership: false,
             },
             limits: BTreeMap::from([(Limit::Processes, 100)]),
+            listen: Some(8080),
         }
     }
 

@@ -8,6 +8,7 @@
 
 pub mod archive;
 pub mod clock;
+pub mod daemon;
 pub mod deb;
 pub mod hostile;
 pub mod key;

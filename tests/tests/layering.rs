@@ -19,6 +19,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "envd-trampoline",
             "envd-store",
             "envd-init",
+            "envd-supervision",
         ],
     ),
     ("agents", &["envd-shims", "envd-store", "envd-init"]),
@@ -27,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("shims/trampoline", &["envd-init"]),
     ("store", &[]),
     ("init", &[]),
+    ("init/supervision", &[]),
     (
         "tests",
         &[
@@ -36,6 +38,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "envd-shims",
             "envd-store",
             "envd-init",
+            "envd-supervision",
         ],
     ),
     ("tests/xtask", &[]),
@@ -159,7 +162,14 @@ fn every_room_is_under_the_lints() {
             "{room}/Cargo.toml does not inherit the workspace's lints"
         );
     }
-    for room in ["envd", "agents", "oci", "store", "tests"] {
+    for room in [
+        "envd",
+        "agents",
+        "oci",
+        "store",
+        "init/supervision",
+        "tests",
+    ] {
         let root = workspace().join(room).join("src/lib.rs");
         let text = std::fs::read_to_string(&root).expect("a crate root");
         assert!(

@@ -375,6 +375,8 @@ fn what_is_not_realised_is_not_realised_by_a_shim() {
     };
     world.wants(&["hello", "greet"]);
     let before = world.server.connections();
-    finish(&mut shim(&world, "hello")).fails().says(&["envd"]);
+    finish(&mut shim(&world, "hello"))
+        .fails()
+        .says(&["not realised", "envd run"]);
     assert_eq!(world.server.connections(), before);
 }

@@ -60,6 +60,15 @@ impl Context {
         })
     }
 
+    /// The same for a command in the directory of a project.
+    pub fn at(&self, project: &Project) -> Self {
+        Self {
+            directory: project.root.clone(),
+            project: Some(project.root.clone()),
+            ..self.clone()
+        }
+    }
+
     /// The project that is meant, if there is one, and what its file says.
     pub fn project_if_any(&self) -> Result<Option<(Project, Manifest)>, Failure> {
         use crate::project::ProjectError::NotFound;

@@ -13,6 +13,9 @@ use super::{Context, Failure, Kind, entering::Inside, operations::Operations, ru
     after_help = "Examples\n  envd enter\n  envd enter --home host   # with your dotfiles; what is written to them is discarded"
 )]
 pub struct Arguments {
+    /// Do not use the project's daemon: a shell on a terminal never does
+    #[arg(long)]
+    pub no_daemon: bool,
     /// About the inside
     #[command(flatten)]
     pub inside: Inside,
@@ -24,7 +27,7 @@ pub fn run(
     context: &Context,
     operations: &dyn Operations,
 ) -> Result<ExitCode, Failure> {
-    in_project(&arguments.inside, context, operations, true, |root| {
+    let exit = in_project(&arguments.inside, context, operations, true, |root| {
         let shell = root
             .own_shell
             .clone()
@@ -33,5 +36,6 @@ pub fn run(
             Failure::new(Kind::Usage, "the environment has no shell").help("`envd add bash`")
         })?;
         Ok(vec![shell.into_os_string()])
-    })
+    })?;
+    Ok(exit.into())
 }

@@ -4,13 +4,13 @@ use std::{
     ffi::OsString,
     io::IsTerminal as _,
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 use super::{
     Context, Failure, Kind,
     operations::{Environment, Operations},
 };
+use envd_shims::Exit;
 use envd_trampoline::arguments;
 
 use crate::{
@@ -69,7 +69,7 @@ impl Entering<'_> {
     pub fn enter(
         &self,
         command: impl FnOnce(&RootFacts) -> Result<Vec<OsString>, Failure>,
-    ) -> Result<ExitCode, Failure> {
+    ) -> Result<Exit, Failure> {
         let context = self.context;
         let terminal = std::io::stdin().is_terminal();
         let host = HostFacts::of_this_machine();
@@ -116,13 +116,12 @@ impl Entering<'_> {
                 serde_json::to_string_pretty(&plan).map_err(|e| Failure::of(Kind::Other, &e))?;
             text.push('\n');
             context.output.raw(&text)?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(Exit::Code(0));
         }
         self.keep_start(&inputs);
         // No descriptor of the view may leak into what runs in it.
         drop(root);
-        let exit = self.operations.launch(&plan)?;
-        Ok(exit.into())
+        self.operations.launch(&plan)
     }
 }
 
@@ -153,17 +152,16 @@ impl Entering<'_> {
             configuration: configuration.as_deref(),
             since: self.context.started,
         };
-        match start::keep(&run) {
-            Ok(Some(kept)) => self.operations.keep_start(&kept.name, &kept.bytes),
-            // A plan that cannot be carried out is said when it is.
-            Ok(None) | Err(_) => {}
+        // A plan that cannot be carried out is said when it is.
+        if let Ok(Some(kept)) = start::keep(&run) {
+            self.operations.keep_start(&kept.name, &kept.bytes);
         }
     }
 }
 
 impl Inside {
-    /// As the quick way has them.
-    fn flags(&self) -> u32 {
+    /// As the quick way and the daemon have them.
+    pub(super) fn flags(&self) -> u32 {
         let flag = |set: bool, flag| if set { flag } else { 0 };
         flag(self.no_network, arguments::NO_NETWORK)
             | flag(self.strict, arguments::STRICT)
@@ -172,7 +170,10 @@ impl Inside {
 }
 
 /// `--env`, in order: NAME=VALUE, or NAME for the caller's own value.
-fn variables(texts: &[OsString], context: &Context) -> Result<Vec<(String, OsString)>, Failure> {
+pub(super) fn variables(
+    texts: &[OsString],
+    context: &Context,
+) -> Result<Vec<(String, OsString)>, Failure> {
     use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
     let mut all = Vec::new();
     for text in texts {

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{ConfigError, WriteError, edit::EditError},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Whose matter a failure is. The exit code says it, see [`Kind::code`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Anything else, and the answer "no".

@@ -15,18 +15,19 @@ pub(super) fn run(arguments: &[OsString]) -> Option<Arguments> {
     let mut inside = Inside::default();
     let mut words = arguments.get(1..)?.iter();
     let mut seen_run = false;
+    let mut no_daemon = false;
     loop {
         let word = words.next()?;
         let Some(option) = word.to_str() else {
             return if seen_run {
-                finish(global, inside, Some(word), words.as_slice())
+                finish(global, inside, no_daemon, Some(word), words.as_slice())
             } else {
                 None
             };
         };
         match option {
             "run" if !seen_run => seen_run = true,
-            "--" if seen_run => return finish(global, inside, None, words.as_slice()),
+            "--" if seen_run => return finish(global, inside, no_daemon, None, words.as_slice()),
             "--project" if global.project.is_none() => {
                 global.project = Some(value(words.next()?)?.into())
             }
@@ -34,12 +35,13 @@ pub(super) fn run(arguments: &[OsString]) -> Option<Arguments> {
             "--json" if !global.json => global.json = true,
             "--quiet" | "-q" if !global.quiet => global.quiet = true,
             "--env" if seen_run => inside.variables.push(value(words.next()?)?.clone()),
+            "--no-daemon" if seen_run && !no_daemon => no_daemon = true,
             "--as-root" if seen_run && !inside.as_root => inside.as_root = true,
             "--no-network" if seen_run && !inside.no_network => inside.no_network = true,
             "--strict" if seen_run && !inside.strict => inside.strict = true,
             "--print-plan" if seen_run && !inside.print_plan => inside.print_plan = true,
             option if option.starts_with('-') || !seen_run => return None,
-            _ => return finish(global, inside, Some(word), words.as_slice()),
+            _ => return finish(global, inside, no_daemon, Some(word), words.as_slice()),
         }
     }
 }
@@ -52,6 +54,7 @@ fn value(word: &OsString) -> Option<&OsString> {
 fn finish(
     global: Global,
     inside: Inside,
+    no_daemon: bool,
     first: Option<&OsString>,
     rest: &[OsString],
 ) -> Option<Arguments> {
@@ -61,7 +64,13 @@ fn finish(
     }
     Some(Arguments {
         global,
-        command: Command::Run(run::Arguments { inside, command }),
+        command: Command::Run(run::Arguments {
+            inside,
+            no_daemon,
+            start_daemon: false,
+            ready: false,
+            command,
+        }),
     })
 }
 
@@ -96,6 +105,7 @@ mod tests {
             "envd --project /p run -- python3 main.py",
             "envd run --project /p --offline -- cargo test -- --nocapture",
             "envd run --env A=1 --env B --no-network --strict --as-root -- env",
+            "envd run --no-daemon -- true",
         ] {
             let line = words(line);
             let ours = run(&line).and_then(parts);
@@ -129,7 +139,7 @@ mod tests {
         fn both_readers_agree(words in proptest::collection::vec(
             prop::sample::select(vec![
                 "run", "--", "--project", "/p", "--offline", "--json", "-q", "--quiet", "--env", "A=1", "B",
-                "--as-root", "--no-network", "--strict", "--print-plan", "true", "-x", "--help", "", "-", "lock",
+                "--as-root", "--no-network", "--strict", "--no-daemon", "--print-plan", "true", "-x", "--help", "", "-", "lock",
             ]),
             0..8,
         )) {

@@ -4,21 +4,27 @@
 pub mod add;
 pub mod completions;
 mod context;
+pub mod daemon;
 pub mod doctor;
+pub mod down;
 pub mod enter;
 mod entering;
 pub mod error;
 mod fast;
 pub mod gc;
 pub mod generations;
+mod handing_over;
 pub mod image;
 pub mod init;
+pub mod lease;
 pub mod list;
 pub mod lock;
 mod logging;
+pub mod logs;
 pub mod operations;
 mod output;
 mod progress;
+pub mod ps;
 pub mod remove;
 pub mod rollback;
 pub mod run;
@@ -27,8 +33,10 @@ mod script;
 pub mod search;
 pub mod shim;
 pub mod store;
+pub mod task;
 mod text;
 pub mod uninstall;
+pub mod up;
 pub mod update;
 pub mod why;
 pub mod x;
@@ -124,6 +132,13 @@ pub enum Command {
     Enter(enter::Arguments),
     X(x::Arguments),
     Shim(shim::Arguments),
+    Up(up::Arguments),
+    Down(down::Arguments),
+    Ps(ps::Arguments),
+    Logs(logs::Arguments),
+    Task(task::Arguments),
+    Lease(lease::Arguments),
+    Daemon(daemon::Arguments),
     Store(store::Arguments),
     Gc(gc::Arguments),
     Image(image::Arguments),
@@ -131,6 +146,14 @@ pub enum Command {
     Uninstall(uninstall::Arguments),
     Completions(completions::Arguments),
     Schema(schema::Arguments),
+}
+
+impl Command {
+    /// Whether it says where its log goes.
+    fn logs_for_itself(&self) -> bool {
+        let serve = daemon::Command::Serve;
+        matches!(self, Self::Daemon(daemon::Arguments { command }) if *command == serve)
+    }
 }
 
 /// Runs what this process was started for. `open` makes the operations, for the commands that need them.
@@ -151,7 +174,9 @@ pub fn main(open: impl FnOnce(&Context) -> Result<Box<dyn Operations>, Failure>)
     };
     let output = Output::new(&parsed.global, &variables);
     let result = Context::new(parsed.global, variables, output).and_then(|context| {
-        logging::start(&context);
+        if !parsed.command.logs_for_itself() {
+            logging::start(&context);
+        }
         dispatch(parsed.command, &context, open)
     });
     match result {
@@ -180,6 +205,12 @@ fn dispatch(
         Command::Remove(arguments) => remove::run(&arguments, context),
         Command::Completions(arguments) => completions::run(&arguments, context),
         Command::Schema(arguments) => schema::run(&arguments, context),
+        Command::Down(arguments) => down::run(&arguments, context),
+        Command::Ps(arguments) => ps::run(&arguments, context),
+        Command::Logs(arguments) => logs::run(&arguments, context),
+        Command::Daemon(daemon::Arguments {
+            command: daemon::Command::Serve,
+        }) => daemon::serve(context, open(context)?),
         command => with_operations(command, context, &*open(context)?),
     }
 }
@@ -201,6 +232,10 @@ fn with_operations(
         Command::Enter(arguments) => enter::run(&arguments, context, operations),
         Command::X(arguments) => x::run(&arguments, context, operations),
         Command::Shim(arguments) => shim::run(&arguments, context, operations),
+        Command::Up(arguments) => up::run(&arguments, context, operations),
+        Command::Task(arguments) => task::run(&arguments, context, operations),
+        Command::Daemon(arguments) => daemon::run(&arguments, context, operations),
+        Command::Lease(arguments) => lease::run(&arguments, context, operations),
         Command::Store(arguments) => store::run(&arguments, context, operations),
         Command::Image(arguments) => image::run(&arguments, context, operations),
         Command::Gc(arguments) => gc::run(&arguments, context, operations),
@@ -210,6 +245,9 @@ fn with_operations(
         | Command::Add(_)
         | Command::Remove(_)
         | Command::Completions(_)
+        | Command::Down(_)
+        | Command::Ps(_)
+        | Command::Logs(_)
         | Command::Schema(_) => {
             unreachable!("these need no operations")
         }

@@ -2,9 +2,12 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
+use envd_shims::Exit;
+
 use super::{
-    Context, Failure,
+    Context, Failure, Kind,
     entering::{Entering, Inside},
+    handing_over::{run_if_there, start_daemon},
     operations::Operations,
 };
 use crate::{
@@ -31,6 +34,15 @@ pub struct Arguments {
         value_name = "COMMAND"
     )]
     pub command: Vec<OsString>,
+    /// Do not use the project's daemon, should it run
+    #[arg(long)]
+    pub no_daemon: bool,
+    /// Start the project's daemon if it does not run
+    #[arg(long, hide = true, conflicts_with = "no_daemon")]
+    pub start_daemon: bool,
+    /// Fail where the environment is not realised yet
+    #[arg(long, hide = true)]
+    pub ready: bool,
     /// About the inside
     #[command(flatten)]
     pub inside: Inside,
@@ -42,9 +54,35 @@ pub fn run(
     context: &Context,
     operations: &dyn Operations,
 ) -> Result<ExitCode, Failure> {
-    in_project(&arguments.inside, context, operations, false, |_| {
-        Ok(arguments.command.clone())
-    })
+    let (inside, command) = (&arguments.inside, &arguments.command);
+    if arguments.ready {
+        refuse_unrealised(context, operations)?;
+    }
+    if arguments.start_daemon {
+        start_daemon(context, operations)?;
+    }
+    if !arguments.no_daemon
+        && let Some(exit) = run_if_there(inside, context, operations, command)?
+    {
+        return Ok(exit.into());
+    }
+    let exit = in_project(inside, context, operations, false, |_| Ok(command.clone()))?;
+    Ok(exit.into())
+}
+
+/// For shims: an editor that looks for a compiler must not begin to download one.
+fn refuse_unrealised(context: &Context, operations: &dyn Operations) -> Result<(), Failure> {
+    let project = context.project()?;
+    let manifest = context.manifest(&project)?;
+    match operations.ready(&project, &manifest)? {
+        Some(_) => Ok(()),
+        None => {
+            let place = project.root.display();
+            let message = format!("the environment of {place} is not realised");
+            let help = format!("run `envd run --project {place} -- true` once");
+            Err(Failure::new(Kind::Usage, message).help(help))
+        }
+    }
 }
 
 /// Realises the project's environment and enters it.
@@ -54,7 +92,7 @@ pub(super) fn in_project(
     operations: &dyn Operations,
     prompt: bool,
     command: impl FnOnce(&crate::environment::RootFacts) -> Result<Vec<OsString>, Failure>,
-) -> Result<ExitCode, Failure> {
+) -> Result<Exit, Failure> {
     let project: Project = context.project()?;
     let manifest: Manifest = context.manifest(&project)?;
     let caller = Caller::of_this_process(&context.variables);

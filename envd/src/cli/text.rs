@@ -21,6 +21,13 @@ Environment
   run          Run a command in the project's environment
   enter        Open a shell in the project's environment
   x            Run a tool once, from no project at all
+  task         Run a task of envd.toml, after those that it needs
+  up           Start the project's services and wait until they are ready
+  down         Stop the project's services
+  ps           Say how the project's services are
+  logs         Print what the project's services have written
+  lease        Run a command that ends with its time or its owner
+  daemon       Look after the daemon that keeps the project's environments ready
   shim         Make files named like the tools, for editors, hooks and cron
   image        Write the environment as an OCI image
 Store

@@ -68,7 +68,7 @@ pub fn run(
         let progress = context.progress();
         operations.realise_once(&section, &progress)?
     };
-    Entering {
+    let exit = Entering {
         context,
         operations,
         inside: &arguments.inside,
@@ -89,5 +89,6 @@ pub fn run(
             &arguments.command,
             script.as_ref(),
         )
-    })
+    })?;
+    Ok(exit.into())
 }

@@ -1,14 +1,16 @@
-//! What `envd.toml` says, validated. A value of [`Manifest`] has well-formed channels, distinct packages and usable variables;
-//! whether the packages exist is for the resolver to find, which gets their spans to say so.
+//! What `envd.toml` says, validated. A value of [`Manifest`] has well-formed channels, distinct packages, usable variables, and
+//! services and tasks that find each other; whether the packages exist is for the resolver to find, which gets their spans to say so.
 
 use std::{collections::BTreeMap, ops::Range, path::Path, str::FromStr};
 
+use envd_supervision::Name;
 use serde::{Deserialize, Serialize};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    ConfigError, Source,
+    ConfigError, ServiceSection, Source, TaskSection,
     reader::{Fault, Reader, TableReader, nearest},
+    service, task,
 };
 use crate::provider::Channel;
 
@@ -24,6 +26,10 @@ const RECOMMENDS: &str = "+recommends";
 pub struct Manifest {
     /// `[env]`.
     pub environment: EnvironmentSection,
+    /// `[service.NAME]`. Their needs are of each other and end somewhere.
+    pub services: BTreeMap<Name, ServiceSection>,
+    /// `[task.NAME]`. So are these.
+    pub tasks: BTreeMap<Name, TaskSection>,
     source: Source,
 }
 
@@ -111,28 +117,25 @@ impl Manifest {
 
     /// Validates a text.
     pub fn parse(source: Source) -> Result<Self, ConfigError> {
-        let environment = Reader::document(&source, |reader, top| {
-            let Some(value) = top.get("env") else {
-                let message = "there is no [env] section".to_owned();
-                let help = "start the file with a line [env]; `envd init` writes one".to_owned();
-                reader.report(
-                    0..0,
-                    Fault {
-                        message,
-                        help: Some(help),
-                    },
-                );
-                return None;
+        let (environment, services, tasks) = Reader::document(&source, |reader, top| {
+            let environment = read_environment(reader, top);
+            let services = top.get("service").map(|value| service::read(reader, value));
+            let (services, named) = match services {
+                Some(services) => (services.read, services.named),
+                None => (BTreeMap::new(), Vec::new()),
             };
-            let mut table = reader.table("env", value)?;
-            let section = EnvironmentSection::read(reader, &mut table);
-            reader.finish(table);
-            Some(section)
+            let tasks = match top.get("task") {
+                Some(value) => task::read(reader, value, &named),
+                None => BTreeMap::new(),
+            };
+            (environment, services, tasks)
         })?;
         // `document` has refused every text for which the section is missing.
         let environment = environment.unwrap_or_else(|| EnvironmentSection::one_off(Vec::new()));
         Ok(Self {
             environment,
+            services,
+            tasks,
             source,
         })
     }
@@ -151,6 +154,28 @@ impl Manifest {
     ) -> ConfigError {
         self.source.refuse(span, message, help)
     }
+}
+
+fn read_environment(
+    reader: &mut Reader,
+    top: &mut TableReader<'_, '_>,
+) -> Option<EnvironmentSection> {
+    let Some(value) = top.get("env") else {
+        let message = "there is no [env] section".to_owned();
+        let help = "start the file with a line [env]; `envd init` writes one".to_owned();
+        reader.report(
+            0..0,
+            Fault {
+                message,
+                help: Some(help),
+            },
+        );
+        return None;
+    };
+    let mut table = reader.table("env", value)?;
+    let section = EnvironmentSection::read(reader, &mut table);
+    reader.finish(table);
+    Some(section)
 }
 
 impl EnvironmentSection {

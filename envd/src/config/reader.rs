@@ -2,7 +2,7 @@
 //! nearest one that was, so the list of known keys cannot drift from the code that reads them. All faults are gathered,
 //! so that one run shows every mistake.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use toml::{
     Spanned,
@@ -30,6 +30,7 @@ pub(crate) struct TableReader<'t, 'i> {
     name: String,
     table: &'t DeTable<'i>,
     asked: Vec<&'static str>,
+    span: Range<usize>,
 }
 
 impl Reader {
@@ -49,6 +50,7 @@ impl Reader {
             name: String::new(),
             table: document.get_ref(),
             asked: Vec::new(),
+            span: 0..0,
         };
         let value = read(&mut reader, &mut top);
         reader.finish(top);
@@ -94,7 +96,13 @@ impl Reader {
     }
 
     /// Reports that `what` has the wrong type.
-    fn wrong_type(&mut self, what: &str, value: &Spanned<DeValue<'_>>, wanted: &str, help: String) {
+    pub fn wrong_type(
+        &mut self,
+        what: &str,
+        value: &Spanned<DeValue<'_>>,
+        wanted: &str,
+        help: String,
+    ) {
         self.report(
             value.span(),
             Fault {
@@ -159,6 +167,24 @@ impl Reader {
         number
     }
 
+    /// A time with its unit: `"500ms"`, `"10s"`, `"2m"`, `"1h"`. Never zero.
+    pub fn duration(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<Duration> {
+        let duration = match value.get_ref() {
+            DeValue::String(text) => parse_duration(text),
+            _ => None,
+        };
+        if duration.is_none() {
+            let message = format!("`{what}` must be a time with its unit");
+            let help = match value.get_ref() {
+                DeValue::Integer(number) => format!("write \"{}s\" for seconds", number.as_str()),
+                _ => "write \"500ms\", \"10s\", \"2m\" or \"1h\"".to_owned(),
+            };
+            let help = Some(help);
+            self.report(value.span(), Fault { message, help });
+        }
+        duration
+    }
+
     /// An array of strings.
     pub fn strings(
         &mut self,
@@ -194,6 +220,7 @@ impl Reader {
             name: what.to_owned(),
             table,
             asked: Vec::new(),
+            span: value.span(),
         })
     }
 }
@@ -203,6 +230,11 @@ impl<'t, 'i> TableReader<'t, 'i> {
     pub fn get(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'i>>> {
         self.asked.push(key);
         self.table.get(key)
+    }
+
+    /// Where it is in the text.
+    pub fn span(&self) -> Range<usize> {
+        self.span.clone()
     }
 
     /// All keys and values of a table whose keys people choose.
@@ -215,6 +247,21 @@ impl<'t, 'i> TableReader<'t, 'i> {
         ),
     > {
         self.table.iter()
+    }
+}
+
+/// At most six digits, none of them a leading zero, and a unit.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let usable = (1..=6).contains(&digits) && !number.starts_with('0');
+    let number: u64 = number.parse().ok().filter(|_| usable)?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number * 60)),
+        "h" => Some(Duration::from_secs(number * 3600)),
+        _ => None,
     }
 }
 

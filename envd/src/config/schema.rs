@@ -2,7 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use envd_supervision::Signal;
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+
+/// The name of a service, a task or a port.
+const NAME: &str = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$";
+/// A time with its unit.
+const DURATION: &str = r"^[1-9][0-9]{0,5}(ms|s|m|h)$";
 
 /// A project's environment, as envd makes it.
 #[derive(JsonSchema)]
@@ -11,6 +17,12 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 struct Document {
     /// What the environment is made of, and how it is entered.
     env: EnvironmentTable,
+    /// What runs beside people's commands for as long as the environment is up: `envd up`.
+    #[schemars(default, extend("propertyNames" = {"pattern": NAME}))]
+    service: BTreeMap<String, ServiceTable>,
+    /// What people run again and again: `envd task NAME`.
+    #[schemars(default, extend("propertyNames" = {"pattern": NAME}))]
+    task: BTreeMap<String, TaskTable>,
 }
 
 /// What the environment is made of, and how it is entered.
@@ -40,6 +52,163 @@ struct EnvironmentTable {
     /// What $HOME is inside.
     #[schemars(default)]
     home: Home,
+}
+
+/// A service.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, rename_all = "kebab-case")]
+#[allow(dead_code, reason = "the fields are read by the derive")]
+struct ServiceTable {
+    /// What is run: a line for /bin/sh, or a program with its arguments. `{port.NAME}` is a free port.
+    run: CommandLine,
+    /// Services that must be up before it, and without which it cannot be.
+    #[schemars(default, inner(regex(pattern = NAME)))]
+    needs: Vec<String>,
+    /// Services that it waits for if they are on their way up.
+    #[schemars(default, inner(regex(pattern = NAME)))]
+    after: Vec<String>,
+    /// How it shows that it can be used.
+    #[schemars(default)]
+    ready: Ready,
+    /// When it is started again after it has ended.
+    #[schemars(default)]
+    restart: Restart,
+    /// What it is asked to end with.
+    #[schemars(default = "stop_signal", extend("enum" = Signal::names().collect::<Vec<_>>()))]
+    stop_signal: String,
+    /// How long after that it is killed: a number and ms, s, m or h.
+    #[schemars(default = "stop_timeout", regex(pattern = DURATION))]
+    stop_timeout: String,
+    /// How long it may take to be ready; one minute by default, and without limit when it is ready by ending.
+    #[schemars(regex(pattern = DURATION))]
+    start_timeout: Option<String>,
+    /// How often it has to say `WATCHDOG=1` on its notification socket once it is ready.
+    #[schemars(regex(pattern = DURATION))]
+    watchdog: Option<String>,
+    /// Environment variables on top of those of the environment.
+    #[schemars(default)]
+    env: BTreeMap<String, String>,
+    /// Where it runs, relative to the project.
+    #[schemars(length(min = 1))]
+    directory: Option<String>,
+}
+
+/// A task.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, rename_all = "kebab-case")]
+#[allow(dead_code, reason = "the fields are read by the derive")]
+struct TaskTable {
+    /// What is run: a line for /bin/sh, or a program with its arguments. `{port.NAME}` is a free port.
+    run: CommandLine,
+    /// Tasks that go before it.
+    #[schemars(default, inner(regex(pattern = NAME)))]
+    needs: Vec<String>,
+    /// Services that are up while it runs.
+    #[schemars(default, inner(regex(pattern = NAME)))]
+    services: Vec<String>,
+    /// The files it depends on: while they are as they were, it is skipped. A directory is all below it; * and ? are any part of a
+    /// name, ** any number of directories. Without this key it always runs.
+    #[schemars(inner(length(min = 1)))]
+    inputs: Option<Vec<String>>,
+    /// The files and directories it makes: while one is missing, it is not skipped.
+    #[schemars(default, inner(length(min = 1)))]
+    outputs: Vec<String>,
+    /// Environment variables on top of those of the environment.
+    #[schemars(default)]
+    env: BTreeMap<String, String>,
+}
+
+/// What is run.
+#[derive(JsonSchema, serde::Serialize)]
+#[schemars(inline)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "the variants are read by the derive")]
+enum CommandLine {
+    /// A line for /bin/sh.
+    Shell(#[schemars(regex(pattern = r"\S"))] String),
+    /// A program and its arguments.
+    Exec(#[schemars(length(min = 1))] Vec<String>),
+}
+
+/// How a service shows that it can be used.
+#[derive(JsonSchema, serde::Serialize)]
+#[schemars(inline)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "the variants are read by the derive")]
+enum Ready {
+    /// By having been started, by READY=1 on its notification socket, or by ending with status 0.
+    Word(ReadyWord),
+    /// By accepting connections on a port of the loopback interface.
+    Tcp(ReadyTcp),
+    /// By writing to a descriptor, or closing it.
+    Descriptor(ReadyDescriptor),
+    /// By the success of a command, tried again and again.
+    Command(ReadyCommand),
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self::Word(ReadyWord::Started)
+    }
+}
+
+#[derive(JsonSchema, serde::Serialize)]
+#[schemars(inline)]
+#[serde(rename_all = "kebab-case")]
+#[allow(dead_code, reason = "the variants are read by the derive")]
+enum ReadyWord {
+    Started,
+    Notify,
+    Exit,
+}
+
+#[derive(JsonSchema, serde::Serialize)]
+#[schemars(inline, deny_unknown_fields)]
+#[allow(dead_code, reason = "the fields are read by the derive")]
+struct ReadyTcp {
+    /// The port, or "{port.NAME}" for a free one.
+    tcp: Port,
+}
+
+#[derive(JsonSchema, serde::Serialize)]
+#[schemars(inline)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "the variants are read by the derive")]
+enum Port {
+    Number(#[schemars(range(min = 1, max = 65535))] u16),
+    Free(#[schemars(regex(pattern = r"^\{port\.[A-Za-z0-9][A-Za-z0-9._-]{0,47}\}$"))] String),
+}
+
+#[derive(JsonSchema, serde::Serialize)]
+#[schemars(inline, deny_unknown_fields)]
+#[allow(dead_code, reason = "the fields are read by the derive")]
+struct ReadyDescriptor {
+    /// The descriptor's number.
+    #[schemars(range(min = 3, max = super::service::DESCRIPTOR_MAX))]
+    descriptor: u32,
+}
+
+#[derive(JsonSchema, serde::Serialize)]
+#[schemars(inline, deny_unknown_fields)]
+#[allow(dead_code, reason = "the fields are read by the derive")]
+struct ReadyCommand {
+    /// The command.
+    command: CommandLine,
+}
+
+/// When a service is started again.
+#[derive(JsonSchema, serde::Serialize, Default)]
+#[schemars(inline)]
+#[serde(rename_all = "kebab-case")]
+#[allow(dead_code, reason = "the variants are read by the derive")]
+enum Restart {
+    /// Never.
+    Never,
+    /// When it has failed.
+    #[default]
+    OnFailure,
+    /// Whenever it has ended.
+    Always,
 }
 
 /// Suites whose index is accepted when locking though it has expired; true for all.
@@ -73,6 +242,14 @@ enum Home {
     Host,
     /// A fresh directory and nothing else.
     Empty,
+}
+
+fn stop_signal() -> String {
+    Signal::TERMINATE.to_string()
+}
+
+fn stop_timeout() -> String {
+    format!("{}s", super::service::STOP_TIMEOUT.as_secs())
 }
 
 fn default_channels() -> Vec<String> {

@@ -14,5 +14,6 @@ mod workplace;
 pub use caches::Cache;
 pub use caller::Caller;
 pub use facts::{HostFacts, RootFacts, Wanted};
-pub use plan::{Inputs, Network, plan};
+pub use plan::{Inputs, Network, plan, variables};
+pub use variables::PATH;
 pub use workplace::{Shadow, Workplace, working_directory};

@@ -13,7 +13,7 @@ use envd_shims::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Cache, Caller, HostFacts, RootFacts, Workplace, identity, variables, workplace};
+use super::{Cache, Caller, HostFacts, RootFacts, Workplace, identity, workplace};
 use crate::{config::Home, settings::HostVariables};
 
 /// What the network is inside.
@@ -78,6 +78,24 @@ impl Inputs<'_> {
         if self.as_root { 0 } else { self.caller.gid }
     }
 
+    /// What is not trusted has no network, whatever was asked for.
+    fn settled(&self) -> Self {
+        let network = if self.strict {
+            Network::None
+        } else {
+            self.network
+        };
+        Self { network, ..*self }
+    }
+
+    /// The shell inside.
+    fn shell(&self) -> String {
+        match (&self.root.own_shell, self.root.shell) {
+            (Some(own), _) => own.to_string_lossy().into_owned(),
+            (None, shell) => shell.unwrap_or("/bin/sh").to_owned(),
+        }
+    }
+
     /// Home directory inside: the caller's own path, unless mounting there would hide the environment's files.
     fn home(&self) -> PathBuf {
         let home = if self.as_root {
@@ -92,19 +110,16 @@ impl Inputs<'_> {
     }
 }
 
+/// The environment variables of a plan's command alone: for one more command where the rest of the plan is at work already.
+pub fn variables(inputs: &Inputs<'_>) -> BTreeMap<String, OsString> {
+    let inputs = &inputs.settled();
+    super::variables::of(inputs, &inputs.home(), &inputs.shell())
+}
+
 /// The plan.
 pub fn plan(inputs: &Inputs<'_>) -> Plan {
-    let home = inputs.home();
-    let shell = match (&inputs.root.own_shell, inputs.root.shell) {
-        (Some(own), _) => own.to_string_lossy().into_owned(),
-        (None, shell) => shell.unwrap_or("/bin/sh").to_owned(),
-    };
-    let network = if inputs.strict {
-        Network::None
-    } else {
-        inputs.network
-    };
-    let inputs = &Inputs { network, ..*inputs };
+    let inputs = &inputs.settled();
+    let (home, shell) = (inputs.home(), inputs.shell());
     let policy = policy(inputs, &home);
     let mut mounts = system(inputs);
     accounts(inputs, &home, &shell, &mut mounts);
@@ -135,7 +150,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         command: Command {
             program,
             arguments,
-            environment: variables::of(inputs, &home, &shell),
+            environment: super::variables::of(inputs, &home, &shell),
             directory,
             umask: None,
             // In a session of the caller's, `kill 0` and the terminal reach the caller.
@@ -144,6 +159,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         },
         privileges: policy.privileges,
         limits: policy.limits,
+        listen: None,
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Inputs, Network};
 use crate::settings::HostVariables;
 
 /// Where programs are looked for inside.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 /// The locale that every glibc has.
 const LOCALE: &str = "C.UTF-8";
 /// About the terminal and what its user likes to see.

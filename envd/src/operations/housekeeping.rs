@@ -7,6 +7,7 @@ use envd_store::{GcOptions, RootKind, RootUsage, Store};
 use super::{Local, generations};
 use crate::{
     cli::{Failure, Kind, gc as free, store as answer, uninstall as remove},
+    daemon::{Place, client},
     lock::Lock,
     progress::Progress,
     provider::debian::archive,
@@ -185,20 +186,28 @@ fn again(local: &Local, project: &Path, progress: &dyn Progress) -> Result<(), F
 
 /// All that envd has made for this user: shims in projects that the store knows, and the store. Other files of projects are the projects'.
 pub(super) fn leftovers(local: &Local) -> Result<Vec<remove::Leftover>, Failure> {
-    let Some(store) = existing(local)? else {
-        return Ok(Vec::new());
-    };
-    let shims = shimmed(&store).into_iter().map(|shims| remove::Leftover {
-        path: shims.home(),
-        what: "shims of a project".to_owned(),
-        bytes: envd_trampoline::SHIM.len() as u64,
-    });
-    let store = remove::Leftover {
-        path: store.path(""),
-        what: "the store".to_owned(),
-        bytes: store.usage()?.bytes(),
-    };
-    Ok(shims.chain([store]).collect())
+    let uid = rustix::process::getuid().as_raw();
+    let daemons = client::of_store(&local.settings, uid).into_iter();
+    let mut left: Vec<_> = daemons
+        .map(|(path, _)| remove::Leftover {
+            path,
+            what: "a project's daemon".to_owned(),
+            bytes: 0,
+        })
+        .collect();
+    if let Some(store) = existing(local)? {
+        left.extend(shimmed(&store).into_iter().map(|shims| remove::Leftover {
+            path: shims.home(),
+            what: "shims of a project".to_owned(),
+            bytes: envd_trampoline::SHIM.len() as u64,
+        }));
+        left.push(remove::Leftover {
+            path: store.path(""),
+            what: "the store".to_owned(),
+            bytes: store.usage()?.bytes(),
+        });
+    }
+    Ok(left)
 }
 
 /// The shims of projects that are kept. A store whose roots cannot be read is no reason not to remove it.
@@ -213,6 +222,12 @@ fn shimmed(store: &Store) -> Vec<Shims> {
 
 /// `envd uninstall`.
 pub(super) fn uninstall(local: &Local) -> Result<(), Failure> {
+    let uid = rustix::process::getuid().as_raw();
+    for (_, daemon) in client::of_store(&local.settings, uid) {
+        daemon.stop(false)?;
+    }
+    // Others' daemons may be in it.
+    let _ = std::fs::remove_dir(Place::runtime(&local.settings, uid));
     let Some(store) = existing(local)? else {
         return Ok(());
     };

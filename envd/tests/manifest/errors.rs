@@ -71,7 +71,7 @@ fn unknown_keys_name_the_nearest_known_one() {
     insta::assert_snapshot!(refused(
         "[env]\npackges = [\"gcc\"]\naccept_expired = true\nzzz = 1\n"
     ));
-    insta::assert_snapshot!(refused("[env]\n[task.test]\nrun = \"x\"\n"));
+    insta::assert_snapshot!(refused("[env]\n[tasks.test]\nrun = \"x\"\n"));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 mod errors;
 mod schema;
+mod services;
+mod tasks;
 
 use envd::config::{ConfigError, Manifest, Source};
 

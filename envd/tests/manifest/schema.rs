@@ -11,13 +11,19 @@ fn meets(schema: &Value, value: &Value) -> bool {
     words.iter().all(|(word, rule)| match &**word {
         "$schema" | "title" | "description" | "default" | "definitions" => true,
         "$ref" => panic!("the schema is inlined"),
-        "type" => match rule.as_str().expect("one type") {
-            "object" => value.is_object(),
-            "array" => value.is_array(),
-            "string" => value.is_string(),
-            "boolean" => value.is_boolean(),
-            other => panic!("type {other}"),
-        },
+        "type" => {
+            let is = |kind: &Value| match kind.as_str().expect("a type's name") {
+                "object" => value.is_object(),
+                "array" => value.is_array(),
+                "string" => value.is_string(),
+                "boolean" => value.is_boolean(),
+                "integer" => value.is_i64(),
+                "null" => value.is_null(),
+                other => panic!("type {other}"),
+            };
+            rule.as_array()
+                .map_or_else(|| is(rule), |kinds| kinds.iter().any(is))
+        }
         "required" => {
             let keys = rule.as_array().unwrap();
             keys.iter()
@@ -56,6 +62,19 @@ fn meets(schema: &Value, value: &Value) -> bool {
         }
         "enum" => rule.as_array().unwrap().contains(value),
         "const" => rule == value,
+        "propertyNames" => value
+            .as_object()
+            .is_none_or(|object| object.keys().all(|key| meets(rule, &json!(key)))),
+        "minLength" => value
+            .as_str()
+            .is_none_or(|text| text.chars().count() as u64 >= rule.as_u64().unwrap()),
+        "minimum" => value
+            .as_i64()
+            .is_none_or(|number| number >= rule.as_i64().unwrap()),
+        "maximum" => value
+            .as_i64()
+            .is_none_or(|number| number <= rule.as_i64().unwrap()),
+        "format" => true,
         "anyOf" | "oneOf" => rule
             .as_array()
             .unwrap()
@@ -128,13 +147,87 @@ fn both_accept_and_refuse_the_same_files() {
     assert!(accepted >= keys.len(), "each key accepts something");
     for document in [
         json!({}),
-        json!({"env": {}, "task": {}}),
+        json!({"env": {}, "tasks": {}}),
         json!({"env": []}),
+        json!({"env": {}, "service": {"": {"run": "x"}}}),
+        json!({"env": {}, "service": {"a/b": {"run": "x"}}}),
+        json!({"env": {}, "task": {"-": {"run": "x"}}}),
+        json!({"env": {}, "task": {"a": {}}}),
+        json!({"env": {}, "service": []}),
     ] {
         assert!(
             !meets(&schema, &document) && !parser_accepts(&document),
             "{document}"
         );
+    }
+}
+
+#[test]
+fn both_agree_on_services_and_tasks() {
+    let schema = schema().to_value();
+    let values = [
+        json!(true),
+        json!(3),
+        json!(70_000),
+        json!(""),
+        json!("x"),
+        json!("{port.db}"),
+        json!("exit"),
+        json!("always"),
+        json!("SIGINT"),
+        json!("SIGNAL"),
+        json!("10s"),
+        json!("0s"),
+        json!("1d"),
+        json!([]),
+        json!([1]),
+        json!([""]),
+        json!(["a b"]),
+        json!({}),
+        json!({"A": "1"}),
+        json!({"A": 1}),
+        json!({"tcp": 5432}),
+        json!({"tcp": 0}),
+        json!({"tcp": 70_000}),
+        json!({"tcp": "{port.db}"}),
+        json!({"tcp": "x"}),
+        json!({"descriptor": 3}),
+        json!({"descriptor": 2}),
+        json!({"command": "x"}),
+        json!({"command": ["x"]}),
+        json!({"command": ""}),
+        json!({"tcp": 1, "descriptor": 3}),
+        json!({"udp": 1}),
+    ];
+    for kind in ["service", "task"] {
+        let table = &schema["properties"][kind]["additionalProperties"];
+        let keys = table["properties"]
+            .as_object()
+            .expect("keys of the section");
+        let unknown = "nonsense".to_owned();
+        for key in keys.keys().chain([&unknown]) {
+            let mut accepted = 0;
+            for value in &values {
+                // That the first word, a program, is not empty, this schema does not say.
+                if key == "run" && *value == json!([""]) {
+                    continue;
+                }
+                let mut section = json!({"run": "x"});
+                section[key] = value.clone();
+                let document = json!({"env": {}, kind: {"it": section}});
+                assert_eq!(
+                    meets(&schema, &document),
+                    parser_accepts(&document),
+                    "{document}"
+                );
+                accepted += usize::from(meets(&schema, &document));
+            }
+            assert_eq!(accepted > 0, *key != unknown, "{kind}.{key}");
+            let described = keys
+                .get(key)
+                .is_none_or(|rule| rule.get("description").is_some());
+            assert!(described, "{kind}.{key} is described");
+        }
     }
 }
 

@@ -83,19 +83,46 @@ pub struct Vector<'s> {
 impl<'s> Vector<'s> {
     /// Collects pointers to strings.
     pub fn new(strings: impl Iterator<Item = &'s CStr> + Clone) -> Result<Self, Errno> {
-        let count = strings.clone().count() + 1;
-        let mut region = Region::new((count * size_of::<usize>()).next_multiple_of(4096))?;
-        let pointers: *mut *const c_char = region.bytes_mut().as_mut_ptr().cast();
-        for (index, string) in strings.take(count - 1).enumerate() {
-            // SAFETY: the mapping is aligned to a page and has room for `count` pointers.
-            unsafe { pointers.add(index).write(string.as_ptr()) };
-        }
-        // The last is zero already.
+        let bytes = Self::bytes_for(strings.clone().count());
+        let mut region = Region::new(bytes.next_multiple_of(4096))?;
+        let pointers = Self::collect(strings, region.bytes_mut());
         Ok(Vector {
-            pointers,
+            pointers: pointers.ok_or(Errno(ENOMEM))?,
             _region: Some(region),
             strings: PhantomData,
         })
+    }
+
+    /// The same in memory that there is; `None` where it does not suffice.
+    pub fn within(
+        strings: impl Iterator<Item = &'s CStr> + Clone,
+        memory: &'s mut [u8],
+    ) -> Option<Self> {
+        Some(Vector {
+            pointers: Self::collect(strings, memory)?,
+            _region: None,
+            strings: PhantomData,
+        })
+    }
+
+    /// Bytes of memory for so many strings.
+    pub fn bytes_for(count: usize) -> usize {
+        (count + 2) * size_of::<usize>()
+    }
+
+    fn collect(
+        strings: impl Iterator<Item = &'s CStr>,
+        memory: &mut [u8],
+    ) -> Option<*const *const c_char> {
+        // SAFETY: pointers are plain numbers, of which all bit patterns are valid, and are given away as raw ones only.
+        let (_, places, _) = unsafe { memory.align_to_mut::<*const c_char>() };
+        let mut used = 0;
+        for string in strings {
+            *places.get_mut(used)? = string.as_ptr();
+            used += 1;
+        }
+        *places.get_mut(used)? = ptr::null();
+        Some(places.as_ptr())
     }
 
     /// A list that the kernel made at the start of the program.

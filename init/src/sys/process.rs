@@ -4,9 +4,6 @@ use core::ffi::CStr;
 
 use super::{Descriptor, Errno, Pid, Region, Vector, arch, call, constant::*};
 
-/// Bytes of stack for the moment between clone and exec.
-const STACK: usize = 128 * 1024;
-
 /// This process's id.
 pub fn own_pid() -> Pid {
     // SAFETY: touches no memory and always succeeds.
@@ -82,18 +79,20 @@ pub fn copy(flags: u64) -> Result<Side, Errno> {
 /// runs `child` in it. `child` leaves by exec; when it returns instead, the process ends with the status it gives.
 ///
 /// What `child` writes is seen here afterwards: that is how it says why it failed. It must not unwind.
-pub fn spawn(child: &mut dyn FnMut() -> i32) -> Result<Pid, Errno> {
+///
+/// `stack` is that stack, to be used from its upper end. What `child` needs of it is not checked: the crate gives 128 KiB, of
+/// which it uses a few.
+pub fn spawn(stack: &mut Region, child: &mut dyn FnMut() -> i32) -> Result<Pid, Errno> {
     extern "C" fn enter(argument: usize) -> i32 {
         let child = core::ptr::with_exposed_provenance_mut::<&mut dyn FnMut() -> i32>(argument);
         // SAFETY: the address of `child` below, which outlives this call: the parent is suspended.
         unsafe { (*child)() }
     }
     let mut child = child;
-    let mut stack = Region::new(STACK)?;
     let flags = (CLONE_VM | CLONE_VFORK) as usize | SIGCHLD as usize;
     let argument = (&raw mut child).expose_provenance();
     // SAFETY: CLONE_VFORK suspends this process until the child is out of the shared memory, so that the two never run in
-    // it at once; the stack is the child's alone, its top is aligned, and it is unmapped only afterwards.
+    // it at once; the stack is the child's alone, its top is aligned, and stays borrowed meanwhile.
     let pid = unsafe { arch::spawn_sharing(flags, stack.top(), enter, argument) };
     super::answer(pid).map(|pid| pid as Pid)
 }
@@ -261,6 +260,14 @@ pub fn is_subreaper() -> Result<bool, Errno> {
     // SAFETY: the request writes one number.
     unsafe { call!(PRCTL, PR_GET_CHILD_SUBREAPER, &raw mut answer, 0, 0, 0) }?;
     Ok(answer != 0)
+}
+
+/// A resource limit (prlimit(2)), soft and hard.
+pub fn limit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut limit = [0u64; 2];
+    // SAFETY: the kernel writes two numbers of 64 bits, for which there is room.
+    unsafe { call!(PRLIMIT64, 0, resource, 0usize, limit.as_mut_ptr()) }?;
+    Ok((limit[0], limit[1]))
 }
 
 /// Sets a resource limit (prlimit(2)), soft and hard.

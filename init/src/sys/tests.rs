@@ -17,7 +17,8 @@ fn sets_of_signals_are_those_of_the_kernel() {
 #[test]
 fn a_child_shares_memory_until_it_ends_and_its_status_is_reaped() {
     let mut seen = 0;
-    let pid = spawn(&mut || {
+    let mut stack = Region::new(64 * 1024).unwrap();
+    let pid = spawn(&mut stack, &mut || {
         seen = own_pid();
         7
     })

@@ -173,6 +173,10 @@ impl<'p> Compiler<'p> {
                 SetupError::Loopback { source: none },
             );
         }
+        if let Some(port) = plan.listen {
+            let origin = SetupError::Listen { port, source: none };
+            self.push(Operation::Listen { port }, origin);
+        }
         Ok(())
     }
 
@@ -450,6 +454,9 @@ fn check(plan: &Plan) -> Result<(), LaunchError> {
         Root::Overlay { lowers, .. } => lowers.iter(),
         Root::ReadOnly { .. } => [].iter(),
     };
+    if plan.listen.is_some() && !plan.namespaces.net {
+        return wrong("a port is listened on in a network namespace of its own only".to_owned());
+    }
     if let Some(lower) = lowers.find(|lower| !lower.is_absolute()) {
         return wrong(format!("the lower {} is not absolute", lower.display()));
     }

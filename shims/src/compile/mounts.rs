@@ -1,6 +1,10 @@
 //! What a plan puts over the root, in its order.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use envd_init::{
     program::{Like, Operation, Slot, Slots},
@@ -54,9 +58,30 @@ fn write_error(target: &Path) -> SetupError {
     }
 }
 
+fn source_error(path: &Path, target: &Path) -> SetupError {
+    SetupError::Source {
+        path: path.to_owned(),
+        target: target.to_owned(),
+        source: Errno(0),
+    }
+}
+
+/// What of the host a mount needs, opened.
+pub(super) enum Source {
+    None,
+    /// A copy of its mounts.
+    Tree(Slot),
+    Directory(Slot),
+    Layers {
+        lowers: Vec<Slot>,
+        upper: Slot,
+        work: Slot,
+    },
+}
+
 impl Compiler<'_> {
     /// Opens what of the host the mounts need, before anything covers it.
-    pub(super) fn open_sources(&mut self) -> Result<Vec<Option<Slot>>, LaunchError> {
+    pub(super) fn open_sources(&mut self) -> Result<Vec<Source>, LaunchError> {
         let plan = self.plan;
         plan.mounts
             .iter()
@@ -64,33 +89,55 @@ impl Compiler<'_> {
             .collect()
     }
 
-    fn open_source(&mut self, mount: &Mount) -> Result<Option<Slot>, LaunchError> {
-        let to = self.slot();
-        let (path, origin) = match mount {
-            Mount::Bind { source, target, .. } | Mount::Scratch { source, target } => (
-                c_path(source)?,
-                SetupError::Source {
-                    path: source.clone(),
-                    target: target.clone(),
-                    source: Errno(0),
-                },
-            ),
-            _ => return Ok(None),
-        };
-        let operation = match mount {
-            Mount::Bind { optional, .. } => Operation::CopyTree {
-                to,
-                path: &path,
-                optional: *optional,
+    fn open_source(&mut self, mount: &Mount) -> Result<Source, LaunchError> {
+        Ok(match mount {
+            Mount::Bind {
+                source,
+                target,
+                optional,
+                ..
+            } => {
+                let to = self.slot();
+                let operation = Operation::CopyTree {
+                    to,
+                    path: &c_path(source)?,
+                    optional: *optional,
+                };
+                self.push(operation, source_error(source, target));
+                Source::Tree(to)
+            }
+            Mount::Scratch { source, target } => {
+                Source::Directory(self.open_directory(source, target)?)
+            }
+            Mount::Overlay {
+                lowers,
+                upper,
+                work,
+                target,
+            } => Source::Layers {
+                lowers: lowers
+                    .iter()
+                    .map(|lower| self.open_directory(lower, target))
+                    .collect::<Result<_, _>>()?,
+                upper: self.open_directory(upper, target)?,
+                work: self.open_directory(work, target)?,
             },
-            _ => Operation::OpenDirectory { to, path: &path },
+            _ => Source::None,
+        })
+    }
+
+    fn open_directory(&mut self, path: &Path, target: &Path) -> Result<Slot, LaunchError> {
+        let to = self.slot();
+        let operation = Operation::OpenDirectory {
+            to,
+            path: &c_path(path)?,
         };
-        self.push(operation, origin);
-        Ok(Some(to))
+        self.push(operation, source_error(path, target));
+        Ok(to)
     }
 
     /// Puts one thing over the root.
-    pub(super) fn mount(&mut self, mount: &Mount, source: Option<Slot>) -> Result<(), LaunchError> {
+    pub(super) fn mount(&mut self, mount: &Mount, source: Source) -> Result<(), LaunchError> {
         let root = self.root;
         match (mount, source) {
             (
@@ -100,10 +147,26 @@ impl Compiler<'_> {
                     read_only,
                     ..
                 },
-                Some(tree),
+                Source::Tree(tree),
             ) => self.bind(tree, source, target, *read_only),
-            (Mount::Scratch { source, target }, Some(lower)) => self.scratch(lower, source, target),
-            (Mount::Bind { .. } | Mount::Scratch { .. }, None) => Ok(()),
+            (Mount::Scratch { source, target }, Source::Directory(lower)) => {
+                self.scratch(lower, source, target)
+            }
+            (
+                Mount::Overlay {
+                    lowers: paths,
+                    target,
+                    ..
+                },
+                Source::Layers {
+                    lowers,
+                    upper,
+                    work,
+                },
+            ) => self.overlay(&lowers, upper, work, paths, target),
+            (Mount::Bind { .. } | Mount::Scratch { .. } | Mount::Overlay { .. }, _) => {
+                unreachable!("the sources were opened for these mounts")
+            }
             (Mount::Tmpfs { target, mode, size }, _) => self.tmpfs(target, *mode, *size).map(drop),
             (Mount::Proc { target }, _) => self.procfs(target),
             (Mount::Devices { target }, _) => self.devices(target),
@@ -170,12 +233,27 @@ impl Compiler<'_> {
     }
 
     fn scratch(&mut self, lower: Slot, source: &Path, target: &Path) -> Result<(), LaunchError> {
-        let place = self.ensure(target, Like::Directory)?;
         // One that cannot be looked at cannot be opened either, which is said then.
         let mode = fs::metadata(source).map_or(0o755, |found| found.mode() & 0o7777);
         let (upper, work) = self.pair(mode)?;
+        self.overlay(&[lower], upper, work, &[source.to_owned()], target)
+    }
+
+    fn overlay(
+        &mut self,
+        lowers: &[Slot],
+        upper: Slot,
+        work: Slot,
+        paths: &[PathBuf],
+        target: &Path,
+    ) -> Result<(), LaunchError> {
+        let place = self.ensure(target, Like::Directory)?;
+        let packed: Vec<u8> = lowers
+            .iter()
+            .flat_map(|slot| slot.0.to_ne_bytes())
+            .collect();
         let operation = Operation::Overlay {
-            lowers: Slots(&lower.0.to_ne_bytes()),
+            lowers: Slots(&packed),
             upper,
             work,
             on: place,
@@ -183,7 +261,7 @@ impl Compiler<'_> {
         };
         let origin = SetupError::Overlay {
             target: target.to_owned(),
-            lowers: vec![source.to_owned()],
+            lowers: paths.to_vec(),
             source: Errno(0),
         };
         self.push(operation, origin);

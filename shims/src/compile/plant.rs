@@ -126,6 +126,7 @@ impl Bed<'_, '_> {
             }
             Mount::Tmpfs { .. }
             | Mount::Scratch { .. }
+            | Mount::Overlay { .. }
             | Mount::Proc { .. }
             | Mount::Devices { .. } => {
                 if !self.lower_has(target)? {

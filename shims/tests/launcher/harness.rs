@@ -196,6 +196,7 @@ impl Place {
                 record_ownership: false,
             },
             limits: BTreeMap::new(),
+            listen: None,
         }
     }
 

@@ -275,3 +275,53 @@ fn standard_input_is_the_callers_own_file() {
     std::io::Seek::rewind(&mut output).unwrap();
     assert_eq!(started.text(), "through");
 }
+
+/// What an agent writes to its project lies in the upper directory, and the project stays as it was.
+#[test]
+fn a_project_under_an_overlay_keeps_what_is_written_apart() {
+    let (place, mut plan) = plan();
+    let project = place.directory("project");
+    std::fs::write(project.join("kept"), "as it was").unwrap();
+    let (frozen, upper, work) = (
+        place.directory("frozen"),
+        place.directory("upper"),
+        place.directory("work"),
+    );
+    std::fs::write(frozen.join("earlier"), "from a snapshot").unwrap();
+    plan.mounts.push(envd_shims::plan::Mount::Overlay {
+        lowers: vec![frozen, project.clone()],
+        upper: upper.clone(),
+        work,
+        target: "/project".into(),
+    });
+    let launcher = Launcher::start().unwrap();
+    let resident = launcher.launch(&plan).unwrap();
+    let script = "cd /project && cat earlier kept && echo new > made && rm kept && ls";
+    let started = Started::new(&resident, command(&plan, &["sh", "-c", script]));
+    assert_eq!(started.status(), 0);
+    assert_eq!(started.text(), "from a snapshotas it wasearlier\nmade\n");
+    assert_eq!(
+        std::fs::read_to_string(upper.join("made")).unwrap(),
+        "new\n"
+    );
+    assert!(project.join("kept").exists() && !project.join("made").exists());
+    gone(resident);
+}
+
+/// The one way out of an environment without a network: a socket that listens inside and is accepted from outside.
+#[test]
+fn the_owner_is_given_a_socket_that_listens_inside() {
+    let (_place, mut plan) = plan();
+    plan.namespaces.net = true;
+    plan.listen = Some(3128);
+    let launcher = Launcher::start().unwrap();
+    let mut resident = launcher.launch(&plan).unwrap();
+    let listener = std::net::TcpListener::from(resident.take_listening().unwrap());
+    let script = "exec 3<>/dev/tcp/127.0.0.1/3128; read line <&3; echo \"$line\"";
+    let started = Started::new(&resident, command(&plan, &["bash", "-c", script]));
+    let (mut accepted, _) = listener.accept().unwrap();
+    accepted.write_all(b"from outside\n").unwrap();
+    assert_eq!(started.status(), 0);
+    assert_eq!(started.text(), "from outside\n");
+    gone(resident);
+}

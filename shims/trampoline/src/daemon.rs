@@ -19,6 +19,9 @@ use crate::{
 /// Tag of a packet that asks for a command to be run.
 const RUN: u32 = 65;
 
+/// Limits that a command takes over: processor time, file size, core, processes, descriptors, address space.
+const LIMITS: [u32; 6] = [0, 1, 4, 6, 7, 9];
+
 /// Connects to the project's daemon, if one runs that is the user's own.
 pub(crate) fn connect(process: &Process, store: &Path, place: &Place) -> Option<Descriptor> {
     let sockets = place::sockets(&process.environment.iter(), store, &place.project);
@@ -100,12 +103,18 @@ fn encode<'r>(
     let draft = request::Draft {
         flags: request::SESSION,
         umask: Some(umask()),
-        limits: core::iter::empty(),
+        limits: LIMITS.into_iter().filter_map(set_on_purpose),
         arguments: invocation.command.clone(),
         environment: process.environment.iter(),
     };
     draft.write(place.directory.as_c_str(), program, &mut sink);
     sink.finish()
+}
+
+/// The limit, if it was set on this process on purpose (`ulimit` sets the soft and the hard one): a child would inherit it.
+fn set_on_purpose(resource: u32) -> Option<(u32, u64)> {
+    let (soft, hard) = sys::limit(resource).ok()?;
+    (soft == hard && soft != u64::MAX).then_some((resource, soft))
 }
 
 /// The mask of permission bits that new files are made without.

@@ -46,6 +46,7 @@ impl Store {
             self.remove_directory(name, &mut report)?;
         }
         let _ = directory::remove(self.fd(), c"unsynced");
+        let _ = directory::remove(self.fd(), c"state");
         self.drop_starts();
         for name in FILES {
             self.remove_file(name)?;

@@ -107,16 +107,7 @@ impl Scene {
 
 /// Where a mount goes.
 fn target(mount: &Mount) -> &Path {
-    match mount {
-        Mount::Bind { target, .. }
-        | Mount::Tmpfs { target, .. }
-        | Mount::Scratch { target, .. }
-        | Mount::Proc { target }
-        | Mount::Devices { target }
-        | Mount::File { target, .. }
-        | Mount::Directory { target, .. }
-        | Mount::Symlink { target, .. } => target,
-    }
+    mount.target()
 }
 
 fn content<'p>(plan: &'p Plan, path: &str) -> &'p str {

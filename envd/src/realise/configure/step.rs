@@ -305,6 +305,7 @@ fn plan(job: &Job) -> Plan {
             record_ownership: true,
         },
         limits: Default::default(),
+        listen: None,
     }
 }
 

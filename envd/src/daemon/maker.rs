@@ -1,0 +1,121 @@
+//! What makes environments: the launcher, or in tests something that needs no namespaces.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    os::fd::BorrowedFd,
+};
+
+use envd_shims::{LaunchError, Launcher, Plan, Program, Resident, compile};
+
+/// A plan, and what was made of it once for all.
+#[derive(Debug)]
+pub struct Blueprint {
+    /// The plan.
+    pub plan: Plan,
+    program: OnceCell<Program>,
+}
+
+impl Blueprint {
+    /// Of a plan.
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            program: OnceCell::new(),
+        }
+    }
+
+    fn program(&self) -> Result<&Program, LaunchError> {
+        if let Some(program) = self.program.get() {
+            return Ok(program);
+        }
+        let program = compile(&self.plan)?;
+        Ok(self.program.get_or_init(|| program))
+    }
+}
+
+/// Makes environments.
+pub trait Maker {
+    /// An environment in which nothing runs yet.
+    fn make(&self, blueprint: &Blueprint) -> Result<Box<dyn Environment>, LaunchError>;
+}
+
+/// An environment. Dropping it ends it and everything in it, without waiting for that.
+pub trait Environment: Send + Sync {
+    /// Its PID 1, as the daemon counts.
+    fn pid(&self) -> u32;
+
+    /// Readable once nothing of it is left.
+    fn pidfd(&self) -> BorrowedFd<'_>;
+
+    /// What the plan asked for and this host cannot do.
+    fn downgrades(&self) -> Vec<String>;
+
+    /// Starts a command (see [`envd_init::request`]), `more` being its descriptors from 3 on; what becomes of it is said on `connection`. When the other end of that
+    /// closes, the command is ended.
+    fn execute(
+        &self,
+        request: &[u8],
+        standard: [BorrowedFd<'_>; 3],
+        connection: BorrowedFd<'_>,
+        more: &[BorrowedFd<'_>],
+    ) -> Result<(), LaunchError>;
+}
+
+/// Makes environments by a launcher, which is replaced should it die.
+#[derive(Debug)]
+pub struct Launching {
+    launcher: RefCell<Launcher>,
+}
+
+impl Launching {
+    /// With a launcher of its own.
+    pub fn start() -> Result<Self, LaunchError> {
+        Ok(Self {
+            launcher: RefCell::new(Launcher::start()?),
+        })
+    }
+}
+
+impl Maker for Launching {
+    fn make(&self, blueprint: &Blueprint) -> Result<Box<dyn Environment>, LaunchError> {
+        let program = blueprint.program()?;
+        let made = self.launcher.borrow().launch_program(program);
+        let resident = match made {
+            // Its end of the socket is closed: it is gone, and so is all that it made.
+            Err(LaunchError::Wait(_) | LaunchError::Vanished) => {
+                tracing::warn!("the launcher is gone; another one is started");
+                let launcher = Launcher::start()?;
+                let made = launcher.launch_program(program);
+                self.launcher.replace(launcher);
+                made?
+            }
+            made => made?,
+        };
+        Ok(Box::new(resident))
+    }
+}
+
+impl Environment for Resident {
+    fn pid(&self) -> u32 {
+        Resident::pid(self)
+    }
+
+    fn pidfd(&self) -> BorrowedFd<'_> {
+        Resident::pidfd(self)
+    }
+
+    fn downgrades(&self) -> Vec<String> {
+        let downgrades = Resident::downgrades(self).iter();
+        downgrades.map(ToString::to_string).collect()
+    }
+
+    fn execute(
+        &self,
+        request: &[u8],
+        standard: [BorrowedFd<'_>; 3],
+        connection: BorrowedFd<'_>,
+        more: &[BorrowedFd<'_>],
+    ) -> Result<(), LaunchError> {
+        self.execute_encoded(request, standard, connection, more)
+    }
+}

@@ -274,6 +274,21 @@ fn a_shim_runs_without_any_variables_from_any_directory() {
     assert_eq!(outcome.stdout.trim(), below.to_str().unwrap());
 }
 
+/// What is started inside finds the same paths: an editor's settings hold there, too.
+#[test]
+fn inside_the_environment_a_shim_is_the_tool() {
+    let Some(world) = Shimmed::new(&["hello"]) else {
+        return;
+    };
+    let outcome = world.run_shell(".envd/bin/hello; .envd/bin/sh -c 'exit 7'");
+    assert_eq!(outcome.code(7).stdout, "Hello, world! 1.0\n");
+    std::fs::hard_link(shims(&world).join("hello"), shims(&world).join("absent")).unwrap();
+    world
+        .run_shell(".envd/bin/absent")
+        .code(125)
+        .says(&["no such command"]);
+}
+
 #[test]
 fn a_shim_elsewhere_runs_its_own_projects_tool() {
     let Some(world) = Shimmed::new(&["hello"]) else {

@@ -13,9 +13,10 @@ use serde::Serialize;
 
 use super::{Context, Failure, Kind, operations::Operations, output::Style};
 use crate::{
+    daemon::{Place, client::Client},
     environment::{Caller, RootFacts, Workplace},
     project::Project,
-    shims::{Installed, ShimError, Shims, daemon_runs, editors},
+    shims::{Installed, ShimError, Shims, editors},
 };
 
 /// Make files named like the tools, for editors, hooks and cron
@@ -235,6 +236,7 @@ fn explain(
 ) -> Result<(), Failure> {
     let manifest = context.manifest(project)?;
     let shims = Shims::of(&project.root);
+    let place = Place::of(&context.settings, context.uid, &project.root);
     let shown = tool.to_string_lossy().into_owned();
     let mut explanation = Explanation {
         shim: shims.shim_of(tool)?,
@@ -242,12 +244,7 @@ fn explain(
         path: None,
         file: None,
         package: None,
-        daemon: daemon_runs(
-            &context.settings.store,
-            &project.root,
-            &context.variables,
-            context.uid,
-        ),
+        daemon: Client::connect(&place).is_ok_and(|client| client.is_some()),
         command: format!("envd run --project {} -- {shown} …", project.root.display()),
         project: project.root.clone(),
         tool: shown,

@@ -14,7 +14,6 @@
 //!
 //! Every step is whole by itself, and done again it changes nothing, so that whoever is interrupted carries on.
 
-mod daemon;
 pub mod editors;
 mod error;
 mod file;
@@ -31,7 +30,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use daemon::daemon_runs;
 pub use error::ShimError;
 use error::Step as _;
 use file::{absent_is_fine, temporary};

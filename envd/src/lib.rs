@@ -19,4 +19,5 @@ pub mod realise;
 pub mod resolve;
 pub mod services;
 pub mod settings;
+pub mod shims;
 pub mod tasks;

@@ -8,7 +8,9 @@ use std::{
     path::Path,
 };
 
-use envd_store::{Digest, Entry, GcOptions, Meta, Store, StoreError, Tree, TreeId, merge};
+use envd_store::{
+    Digest, Entry, GcOptions, Meta, RootKind, Store, StoreError, Tree, TreeId, merge,
+};
 use support::{add_files, assert_sound, file, hard_link, mode, path, root, tree};
 
 fn new() -> (tempfile::TempDir, Store) {
@@ -334,6 +336,7 @@ fn gc_takes_what_nothing_keeps() {
         dry_run: true,
         fetch: true,
         caches: true,
+        forget: &[],
     };
     let expected = store.gc(dry).unwrap();
     assert_eq!((expected.objects, expected.object_bytes), (1, 4));
@@ -388,6 +391,55 @@ fn gc_takes_what_nothing_keeps() {
     let report = store.gc(GcOptions::default()).unwrap();
     assert_eq!((report.trees, report.views, report.objects), (1, 1, 1));
     assert_eq!(report.fetch, 0);
+}
+
+/// What an old generation is counted is what dropping it frees; what the present one needs is the project's.
+#[test]
+fn what_roots_of_one_project_share_is_counted_once_and_given_up_by_name() {
+    let (directory, store) = new();
+    let session = store.session().unwrap();
+    let add = |files: &[(&str, &[u8], u16)]| add_files(&session, files).1;
+    let (all, two) = (&b"all"[..], &b"older two"[..]);
+    let first = add(&[("a", all, 0o644), ("b", two, 0o644), ("c", b"1", 0o644)]);
+    let second = add(&[("a", all, 0o644), ("b", two, 0o644), ("c", b"22", 0o644)]);
+    let third = add(&[("a", all, 0o644), ("c", b"333", 0o644)]);
+    let set = |name: &str, kind, id| {
+        let mut root = root(name, &[id]);
+        root.kind = kind;
+        root.path = Some(directory.path().to_owned());
+        session.set_root(&root).unwrap();
+    };
+    set("p", RootKind::Project, third);
+    set("p-1", RootKind::Generation, first);
+    set("p-2", RootKind::Generation, second);
+    set("p-3", RootKind::Generation, third);
+    drop(session);
+    let dry = GcOptions {
+        dry_run: true,
+        ..GcOptions::default()
+    };
+    let only = |options| -> Vec<u64> {
+        let report = store.gc(options).unwrap();
+        report.roots.iter().map(|usage| usage.only).collect()
+    };
+    assert_eq!(only(dry), [3 + 3, 1, 9 + 2, 0]);
+    let names = ["p-2".to_owned()];
+    let forget = &names[..];
+    assert_eq!(only(GcOptions { forget, ..dry }), [3 + 3, 9 + 1, 0]);
+    assert!(store.root("p-2").unwrap().is_some(), "a dry run");
+    let report = store
+        .gc(GcOptions {
+            forget,
+            ..GcOptions::default()
+        })
+        .unwrap();
+    assert_eq!((report.trees, report.objects), (1, 1));
+    assert!(store.root("p-2").unwrap().is_none());
+    // Another project's share is counted to nobody.
+    let mut other = root("other", &[third]);
+    other.path = Some("/elsewhere".into());
+    store.session().unwrap().set_root(&other).unwrap();
+    assert_eq!(only(dry), [0, 0, 9 + 1, 0]);
 }
 
 /// Users lost environments to collectors that took an unmounted disk for a deleted project.

@@ -15,7 +15,9 @@ use super::{
 ///
 /// Works on a full disk, may be interrupted at any moment, and never takes anything from a running environment.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
-#[command(after_help = "Examples\n  envd gc --dry-run\n  envd gc --caches")]
+#[command(
+    after_help = "Examples\n  envd gc --dry-run\n  envd gc --caches\n  envd gc --generations 2"
+)]
 pub struct Arguments {
     /// Only say what would be freed, and what keeps the rest
     #[arg(long)]
@@ -23,6 +25,9 @@ pub struct Arguments {
     /// Free the tools' caches (cargo, pip, npm, …), too
     #[arg(long)]
     pub caches: bool,
+    /// Keep only the latest N generations of each project, and the present one
+    #[arg(long, value_name = "N")]
+    pub generations: Option<usize>,
 }
 
 /// What to free.
@@ -32,6 +37,8 @@ pub struct Request {
     pub dry_run: bool,
     /// Tool caches as well.
     pub caches: bool,
+    /// All but so many generations of each project; `None` for none of them.
+    pub generations: Option<usize>,
 }
 
 /// What was freed, or would be.
@@ -56,6 +63,7 @@ pub fn run(
     let request = Request {
         dry_run: arguments.dry_run,
         caches: arguments.caches,
+        generations: arguments.generations,
     };
     let report = operations.gc(&request)?;
     context.output.result(&report, |out, style| {

@@ -12,6 +12,7 @@ mod entering;
 pub mod error;
 mod fast;
 pub mod gc;
+pub mod generations;
 mod handing_over;
 pub mod image;
 pub mod init;
@@ -25,10 +26,12 @@ mod output;
 mod progress;
 pub mod ps;
 pub mod remove;
+pub mod rollback;
 pub mod run;
 pub mod schema;
 mod script;
 pub mod search;
+pub mod shim;
 pub mod store;
 pub mod task;
 mod text;
@@ -123,9 +126,12 @@ pub enum Command {
     Update(update::Arguments),
     Why(why::Arguments),
     List(list::Arguments),
+    Generations(generations::Arguments),
+    Rollback(rollback::Arguments),
     Run(run::Arguments),
     Enter(enter::Arguments),
     X(x::Arguments),
+    Shim(shim::Arguments),
     Up(up::Arguments),
     Down(down::Arguments),
     Ps(ps::Arguments),
@@ -220,9 +226,12 @@ fn with_operations(
         Command::Update(arguments) => update::run(&arguments, context, operations),
         Command::Why(arguments) => why::run(&arguments, context, operations),
         Command::List(arguments) => list::run(&arguments, context, operations),
+        Command::Generations(arguments) => generations::run(&arguments, context, operations),
+        Command::Rollback(arguments) => rollback::run(&arguments, context, operations),
         Command::Run(arguments) => run::run(&arguments, context, operations),
         Command::Enter(arguments) => enter::run(&arguments, context, operations),
         Command::X(arguments) => x::run(&arguments, context, operations),
+        Command::Shim(arguments) => shim::run(&arguments, context, operations),
         Command::Up(arguments) => up::run(&arguments, context, operations),
         Command::Task(arguments) => task::run(&arguments, context, operations),
         Command::Daemon(arguments) => daemon::run(&arguments, context, operations),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use envd_shims::{Exit, Plan};
 use envd_store::Hold;
 
-use super::{Failure, doctor, gc, image, list, lock, search, store, uninstall, why};
+use super::{
+    Failure, doctor, gc, generations, image, list, lock, rollback, search, store, uninstall, why,
+};
 use crate::{
     config::{EnvironmentSection, Manifest},
     progress::Progress,
@@ -60,6 +62,20 @@ pub trait Operations {
 
     /// The project's environment if it is realised already: what nothing has to be shown or waited for.
     fn ready(&self, project: &Project, manifest: &Manifest) -> Result<Option<Ready>, Failure>;
+
+    /// The package, with its version, that a file of the project's realised environment is of; nothing for what no package
+    /// brought. Links are not followed.
+    fn package_of(&self, project: &Project, file: &Path) -> Result<Option<String>, Failure>;
+
+    /// What the project's environment has been, the first kept first.
+    fn generations(&self, project: &Project) -> Result<Vec<generations::Generation>, Failure>;
+
+    /// Puts a generation's lock back, and its manifest if that is asked for.
+    fn rollback(
+        &self,
+        project: &Project,
+        request: rollback::Request,
+    ) -> Result<rollback::Report, Failure>;
 
     /// An environment of no project, kept in the store until gc.
     fn realise_once(

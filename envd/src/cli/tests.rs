@@ -17,6 +17,8 @@ struct Recorder {
     launched: RefCell<Vec<Plan>>,
     sections: RefCell<Vec<EnvironmentSection>>,
     locks: RefCell<Vec<lock::Request>>,
+    rollbacks: RefCell<Vec<rollback::Request>>,
+    collections: RefCell<Vec<gc::Request>>,
     damaged: Vec<String>,
     changes: Vec<lock::Change>,
     mechanisms: Vec<doctor::Mechanism>,
@@ -73,6 +75,27 @@ impl Operations for Recorder {
     fn ready(&self, _: &Project, _: &Manifest) -> Result<Option<operations::Ready>, Failure> {
         Ok(None)
     }
+    fn package_of(&self, _: &Project, _: &Path) -> Result<Option<String>, Failure> {
+        Ok(None)
+    }
+    fn generations(&self, _: &Project) -> Result<Vec<generations::Generation>, Failure> {
+        Ok(Vec::new())
+    }
+    fn rollback(
+        &self,
+        _: &Project,
+        request: rollback::Request,
+    ) -> Result<rollback::Report, Failure> {
+        self.rollbacks.borrow_mut().push(request);
+        Ok(rollback::Report {
+            from: Some(3),
+            to: 2,
+            changes: Vec::new(),
+            agrees: true,
+            manifest: request.manifest,
+            kept: None,
+        })
+    }
     fn realise_once(
         &self,
         section: &EnvironmentSection,
@@ -120,7 +143,8 @@ impl Operations for Recorder {
     fn store_roots(&self) -> Result<Vec<store::Root>, Failure> {
         Ok(Vec::new())
     }
-    fn gc(&self, _: &gc::Request) -> Result<gc::Report, Failure> {
+    fn gc(&self, request: &gc::Request) -> Result<gc::Report, Failure> {
+        self.collections.borrow_mut().push(*request);
         Ok(gc::Report {
             objects: 0,
             trees: 0,
@@ -171,6 +195,8 @@ fn scene(manifest: &str) -> Scene {
             launched: RefCell::default(),
             sections: RefCell::default(),
             locks: RefCell::default(),
+            rollbacks: RefCell::default(),
+            collections: RefCell::default(),
             damaged: Vec::new(),
             changes: Vec::new(),
             mechanisms: Vec::new(),
@@ -309,6 +335,50 @@ fn update_says_what_may_move_and_lock_moves_nothing() {
         (asked[2].update.clone(), asked[2].check),
         (lock::Update::Names(vec!["gcc".into()]), true)
     );
+}
+
+#[test]
+fn rollback_goes_to_the_one_before_or_to_any_and_says_if_the_manifest_comes_along() {
+    let scene = scene(MANIFEST);
+    scene.run(&["rollback"]).unwrap();
+    scene.run(&["rollback", "2", "--manifest"]).unwrap();
+    let asked = scene.operations.rollbacks.take();
+    let request = |number, manifest| rollback::Request { number, manifest };
+    assert_eq!(asked, [request(None, false), request(Some(2), true)]);
+    scene.run(&["generations", "--all"]).unwrap();
+}
+
+#[test]
+fn gc_keeps_every_generation_unless_it_is_told_how_many() {
+    let scene = scene(MANIFEST);
+    scene.run(&["gc"]).unwrap();
+    scene
+        .run(&["gc", "--dry-run", "--generations", "3"])
+        .unwrap();
+    let asked = scene.operations.collections.take();
+    assert_eq!(asked[0].generations, None);
+    assert_eq!((asked[1].generations, asked[1].dry_run), (Some(3), true));
+}
+
+#[test]
+fn shims_are_made_of_what_the_environment_offers() {
+    let scene = scene(MANIFEST);
+    let hello = scene.directory.path().join("view/usr/bin/hello");
+    fs::set_permissions(&hello, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let kind = |line: &[&str]| scene.run(line).unwrap_err().kind;
+    assert_eq!(kind(&["shim", "vscode"]), Kind::Usage, "there are none yet");
+    scene.run(&["shim", "install"]).unwrap();
+    let bin = scene.project().join(".envd/bin");
+    let names: Vec<_> = fs::read_dir(&bin)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["hello"], "what cannot be executed is no command");
+    scene.run(&["shim", "vscode"]).unwrap();
+    scene.run(&["shim", "jetbrains"]).unwrap();
+    scene.run(&["shim", "explain", "hello"]).unwrap();
+    scene.run(&["shim", "remove"]).unwrap();
+    assert!(!scene.project().join(".envd").exists());
 }
 
 #[test]

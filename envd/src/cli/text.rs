@@ -15,6 +15,8 @@ Project (envd.toml, envd.lock)
   update       Choose newer versions, of all packages or of some
   why          Explain why a package is in the environment
   list         List the packages of the environment
+  generations  List what the environment has been, to roll back to
+  rollback     Go back to what the environment was
 Environment
   run          Run a command in the project's environment
   enter        Open a shell in the project's environment
@@ -26,6 +28,7 @@ Environment
   logs         Print what the project's services have written
   lease        Run a command that ends with its time or its owner
   daemon       Look after the daemon that keeps the project's environments ready
+  shim         Make files named like the tools, for editors, hooks and cron
   image        Write the environment as an OCI image
 Store
   store        Look at the store, check and repair it

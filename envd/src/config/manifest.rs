@@ -140,6 +140,11 @@ impl Manifest {
         })
     }
 
+    /// The file's text.
+    pub fn text(&self) -> &str {
+        &self.source.text
+    }
+
     /// An error about a part of the file, for those who find it wrong later: an unknown package, say.
     pub fn refuse(
         &self,

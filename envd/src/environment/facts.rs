@@ -1,14 +1,17 @@
 //! What was observed of the environment's root and of the machine, so that the plan can be a pure function of it.
 
 use std::{
-    ffi::OsStr,
+    collections::{BTreeMap, btree_map::Entry},
+    ffi::{OsStr, OsString},
     fs, io,
     io::Read as _,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, statat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, readlinkat, statat,
+};
 
 use super::{Caller, variables::wanted_locale};
 use crate::settings::HostVariables;
@@ -95,7 +98,7 @@ impl RootFacts {
     /// Looks at a root.
     pub fn read(view: &Path, wanted: Wanted<'_>) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let descriptor = rustix::fs::openat(CWD, view, flags, Mode::empty())?;
+        let descriptor = openat(CWD, view, flags, Mode::empty())?;
         let mut facts = Self {
             view: view.to_owned(),
             descriptor,
@@ -158,6 +161,51 @@ impl RootFacts {
         let has = |directory: &OwnedFd| statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
         let (path, _) = self.programs.iter().find(|(_, directory)| has(directory))?;
         Some(Path::new("/").join(path).join(name))
+    }
+
+    /// Every command that it offers: what can be executed in the program directories, by name, with where it is found first.
+    pub fn commands(&self) -> io::Result<BTreeMap<OsString, PathBuf>> {
+        let mut commands = BTreeMap::new();
+        for (path, directory) in &self.programs {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opened = openat(directory, ".", flags, Mode::empty())?;
+            for entry in Dir::read_from(&opened)? {
+                let entry = entry?;
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                let place = Path::new(path).join(name);
+                if let Entry::Vacant(vacant) = commands.entry(name.to_owned())
+                    && self.is_program(&place)
+                {
+                    vacant.insert(Path::new("/").join(place));
+                }
+            }
+        }
+        Ok(commands)
+    }
+
+    /// Whether what is at `path`, or what a link there leads to, can be executed.
+    fn is_program(&self, path: &Path) -> bool {
+        let status = self
+            .open(path, OFlags::PATH)
+            .and_then(|file| Ok(fstat(file)?));
+        status.is_ok_and(|status| {
+            FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
+                && status.st_mode & 0o111 != 0
+        })
+    }
+
+    /// The file that links at `path` lead to, as a path in the root. `path` itself where there is no link or none that leads anywhere.
+    pub fn resolved(&self, path: &Path) -> PathBuf {
+        let resolve = || -> io::Result<PathBuf> {
+            let file = self.open(path, OFlags::PATH)?;
+            let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+            let found = readlinkat(CWD, link, Vec::new())?;
+            let found = Path::new(OsStr::from_bytes(found.to_bytes()));
+            let view = fs::canonicalize(&self.view)?;
+            let below = found.strip_prefix(view).map_err(io::Error::other)?;
+            Ok(Path::new("/").join(below))
+        };
+        resolve().unwrap_or_else(|_| path.to_owned())
     }
 
     /// The caller's shell if it is there, at its own path or at Debian's.
@@ -277,6 +325,48 @@ mod tests {
             facts.shell,
             Some("/bin/sh"),
             "links that stay inside are followed"
+        );
+    }
+
+    /// A shim for each, so what is none would be a file that only fails.
+    #[test]
+    fn commands_are_what_can_be_executed_links_included() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = root(&[
+            "usr/bin/gawk",
+            "usr/bin/readme",
+            "usr/sbin/gawk",
+            "usr/sbin/mount",
+        ]);
+        let at = |path: &str| root.path().join(path);
+        for program in ["usr/bin/gawk", "usr/sbin/gawk", "usr/sbin/mount"] {
+            fs::set_permissions(at(program), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        fs::create_dir_all(at("etc/alternatives")).unwrap();
+        fs::create_dir(at("usr/bin/directory")).unwrap();
+        symlink("/etc/alternatives/awk", at("usr/bin/awk")).unwrap();
+        symlink("/usr/bin/gawk", at("etc/alternatives/awk")).unwrap();
+        symlink("/usr/bin/absent", at("usr/bin/dangling")).unwrap();
+        symlink("usr/bin", at("bin")).unwrap();
+        let facts = RootFacts::of(root.path()).unwrap();
+        let commands = facts.commands().unwrap();
+        let found: Vec<_> = commands
+            .iter()
+            .map(|(name, path)| (name.to_str().unwrap(), path.to_str().unwrap()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("awk", "/usr/bin/awk"),
+                ("gawk", "/usr/bin/gawk"),
+                ("mount", "/usr/sbin/mount")
+            ]
+        );
+        let resolved = |path: &str| facts.resolved(Path::new(path));
+        assert_eq!(resolved("/usr/bin/awk"), Path::new("/usr/bin/gawk"));
+        assert_eq!(
+            resolved("/usr/bin/dangling"),
+            Path::new("/usr/bin/dangling")
         );
     }
 

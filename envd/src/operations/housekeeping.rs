@@ -4,13 +4,14 @@ use std::{io, path::Path};
 
 use envd_store::{GcOptions, RootKind, RootUsage, Store};
 
-use super::Local;
+use super::{Local, generations};
 use crate::{
     cli::{Failure, Kind, gc as free, store as answer, uninstall as remove},
     daemon::{Place, client},
     lock::Lock,
     progress::Progress,
     provider::debian::archive,
+    shims::Shims,
 };
 
 /// The store if there is one: looking makes none.
@@ -78,6 +79,11 @@ pub(super) fn roots(local: &Local) -> Result<Vec<answer::Root>, Failure> {
 fn root(usage: &RootUsage) -> answer::Root {
     let root = &usage.state.root;
     let name = match (&root.path, root.kind) {
+        (Some(path), RootKind::Generation) => {
+            let number = root.name.rsplit('-').next().unwrap_or_default();
+            let number = number.trim_start_matches('0');
+            format!("{}, generation {number}", path.display())
+        }
         (Some(path), _) => path.display().to_string(),
         (None, RootKind::Tool) => format!("a tool run by envd x ({})", root.name),
         (None, _) => root.name.clone(),
@@ -92,10 +98,15 @@ fn root(usage: &RootUsage) -> answer::Root {
 /// `envd gc`. Downloads go whenever something goes: what came of them is in the store, and what no longer is can be fetched.
 pub(super) fn gc(local: &Local, request: &free::Request) -> Result<free::Report, Failure> {
     let store = local.store()?;
+    let forget = match request.generations {
+        Some(keep) => generations::to_forget(&store.roots()?, keep),
+        None => Vec::new(),
+    };
     let options = GcOptions {
         dry_run: request.dry_run,
         fetch: true,
         caches: request.caches,
+        forget: &forget,
     };
     if !request.dry_run {
         // Realising leaves this out, for it may take long; failing, on a full disk say, it is only put off again.
@@ -144,7 +155,9 @@ pub(super) fn verify(
     }
     if repair && !report.problems.is_empty() {
         for state in store.roots()? {
-            let Some(path) = state.root.path.filter(|_| !state.unreachable) else {
+            // What a project was before is not made again; whoever goes back to it is told.
+            let present = state.root.kind == RootKind::Project && !state.unreachable;
+            let Some(path) = state.root.path.filter(|_| present) else {
                 continue;
             };
             if let Err(failure) = again(local, &path, progress) {
@@ -171,7 +184,7 @@ fn again(local: &Local, project: &Path, progress: &dyn Progress) -> Result<(), F
     Ok(())
 }
 
-/// All that envd has made for this user: the store. Projects' files are the projects'.
+/// All that envd has made for this user: shims in projects that the store knows, and the store. Other files of projects are the projects'.
 pub(super) fn leftovers(local: &Local) -> Result<Vec<remove::Leftover>, Failure> {
     let uid = rustix::process::getuid().as_raw();
     let daemons = client::of_store(&local.settings, uid).into_iter();
@@ -183,6 +196,11 @@ pub(super) fn leftovers(local: &Local) -> Result<Vec<remove::Leftover>, Failure>
         })
         .collect();
     if let Some(store) = existing(local)? {
+        left.extend(shimmed(&store).into_iter().map(|shims| remove::Leftover {
+            path: shims.home(),
+            what: "shims of a project".to_owned(),
+            bytes: envd_trampoline::SHIM.len() as u64,
+        }));
         left.push(remove::Leftover {
             path: store.path(""),
             what: "the store".to_owned(),
@@ -190,6 +208,16 @@ pub(super) fn leftovers(local: &Local) -> Result<Vec<remove::Leftover>, Failure>
         });
     }
     Ok(left)
+}
+
+/// The shims of projects that are kept. A store whose roots cannot be read is no reason not to remove it.
+fn shimmed(store: &Store) -> Vec<Shims> {
+    let roots = store.roots().unwrap_or_default().into_iter();
+    roots
+        .filter(|state| state.root.kind == RootKind::Project)
+        .filter_map(|state| Some(Shims::of(&state.root.path?)))
+        .filter(Shims::installed)
+        .collect()
 }
 
 /// `envd uninstall`.
@@ -203,8 +231,13 @@ pub(super) fn uninstall(local: &Local) -> Result<(), Failure> {
     let Some(store) = existing(local)? else {
         return Ok(());
     };
+    let shims = shimmed(&store);
     local.store.replace(None);
     let report = store.remove_all()?;
+    // Only now: as long as something runs, nothing is removed at all.
+    for shims in shims {
+        shims.remove()?;
+    }
     match &report.foreign[..] {
         [] => Ok(()),
         foreign => {

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{
     Local, architecture,
     indexes::{self, Freshness, Opened},
+    realising,
 };
 use crate::{
     cli::{Failure, Kind, list, lock, why as answer},
@@ -71,7 +72,7 @@ pub(super) fn current(
     let wanted = Wanted::of(&manifest.environment)?;
     let old = existing(project)?;
     if let Some(lock) = &old
-        && lock.is_current_for(&wanted.inputs()?)
+        && (lock.is_current_for(&wanted.inputs()?) || chosen(local, project, &wanted, lock)?)
     {
         return Ok(lock.clone());
     }
@@ -85,6 +86,13 @@ pub(super) fn current(
     )?;
     lock.save(&project.lock())?;
     Ok(lock)
+}
+
+/// Whether somebody went back to this lock although the manifest asks for something else by now. Then it is used until it is locked anew.
+fn chosen(local: &Local, project: &Project, wanted: &Wanted, lock: &Lock) -> Result<bool, Failure> {
+    let inputs = wanted.inputs()?.digest();
+    let key = realising::key_of(project, &inputs, lock.to_text().as_bytes());
+    Ok(local.store()?.memo(&key).is_some())
 }
 
 /// `envd lock` and `envd update`.
@@ -123,11 +131,7 @@ pub(super) fn lock(
             &empty
         }
     };
-    let changes = Diff::between(before, &new)
-        .changes
-        .into_iter()
-        .map(change)
-        .collect();
+    let changes = changes(before, &new);
     if !request.check {
         new.save(&project.lock())?;
     }
@@ -162,6 +166,12 @@ fn known(names: &[String], old: Option<&Lock>) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What leads from one lock to another, by name.
+pub(super) fn changes(old: &Lock, new: &Lock) -> Vec<lock::Change> {
+    let changes = Diff::between(old, new).changes;
+    changes.into_iter().map(change).collect()
 }
 
 fn change(change: crate::lock::Change) -> lock::Change {

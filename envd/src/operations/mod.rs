@@ -1,13 +1,16 @@
 //! The work behind the commands, on this machine's store: what [`crate::cli::operations::Operations`] asks for.
 
+mod documents;
 mod entering;
 mod failure;
+mod generations;
 mod housekeeping;
 mod image;
 mod indexes;
 mod locking;
 mod once;
 mod realising;
+mod shimming;
 mod source;
 
 use std::{
@@ -21,9 +24,9 @@ use envd_store::{Hold, Session, Store, TreeId};
 
 use crate::{
     cli::{
-        Context, Failure, Kind, doctor, gc, list, lock,
+        Context, Failure, Kind, doctor, gc, generations as past, list, lock,
         operations::{Environment, Operations, Ready},
-        search, store, uninstall, why,
+        rollback, search, store, uninstall, why,
     },
     config::{EnvironmentSection, Manifest},
     fetch::{FetchSettings, Fetcher},
@@ -234,6 +237,22 @@ impl Operations for Local {
 
     fn ready(&self, project: &Project, manifest: &Manifest) -> Result<Option<Ready>, Failure> {
         realising::ready(self, project, manifest)
+    }
+
+    fn package_of(&self, project: &Project, file: &Path) -> Result<Option<String>, Failure> {
+        shimming::package_of(self, project, file)
+    }
+
+    fn generations(&self, project: &Project) -> Result<Vec<past::Generation>, Failure> {
+        generations::list(self, project)
+    }
+
+    fn rollback(
+        &self,
+        project: &Project,
+        request: rollback::Request,
+    ) -> Result<rollback::Report, Failure> {
+        generations::rollback(self, project, request)
     }
 
     fn realise_once(

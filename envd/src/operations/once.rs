@@ -1,14 +1,15 @@
 //! `envd x`: an environment of no project. Its lock is kept in the store, by what was asked for, so that the same tool is
 //! the same version for a while, and there at once.
 
-use envd_store::{Digest, Entry, Meta, Node, Root, RootKind, Session, Tree, TreePath};
+use envd_store::{Digest, Root, RootKind, Session};
 
-use super::{Local, locking, realising};
+use super::{Local, documents, locking, realising};
 use crate::{
     cli::{Failure, Kind, lock, operations::Environment},
     config::EnvironmentSection,
     lock::Lock,
     progress::Progress,
+    project::LOCK_NAME,
     realise::key::memo_key,
 };
 
@@ -49,7 +50,7 @@ pub(super) fn realise(
         ));
     };
     let mut trees = realised.trees;
-    trees.push(document(&session, lock.to_text().as_bytes())?);
+    trees.push(documents::keep(&session, &[(LOCK_NAME, &lock.to_text())])?);
     session.set_root(&Root {
         name,
         kind: RootKind::Tool,
@@ -84,26 +85,4 @@ fn attempt(
         Err(failure) if failure.kind == Kind::Resolve && !section.essential => Ok(None),
         Err(failure) => Err(failure),
     }
-}
-
-/// A tree that is one file, so that a document is kept like everything else.
-fn document(session: &Session, text: &[u8]) -> Result<envd_store::TreeId, Failure> {
-    let (digest, size) = session.put(text, 0o644)?;
-    let mut builder = Tree::builder();
-    let path = TreePath::new(b"envd.lock").map_err(|e| Failure::of(Kind::Other, &e))?;
-    let meta = Meta {
-        mode: 0o644,
-        ..Meta::default()
-    };
-    let tree = builder
-        .insert(
-            path,
-            Entry {
-                meta,
-                node: Node::File { digest, size },
-            },
-        )
-        .and_then(|()| builder.finish())
-        .map_err(|e| Failure::of(Kind::Other, &e))?;
-    Ok(session.add_tree(&tree)?)
 }

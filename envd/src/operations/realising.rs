@@ -1,8 +1,8 @@
 //! A project's environment: on the warm path a few file reads, else locked, realised, and kept by a root.
 
-use envd_store::{Digest, Root, RootKind, TreeId};
+use envd_store::{Digest, Root, RootKind, Session, TreeId};
 
-use super::{Local, locking, source::Locked};
+use super::{Local, generations, locking, shimming, source::Locked};
 use crate::{
     cli::{
         Failure, Kind,
@@ -32,22 +32,40 @@ pub(super) fn project(
         lock.root = Some(realised.root);
         lock.save(&project.lock())?;
     }
+    keep(local, &session, project, manifest, &lock, realised.trees)?;
+    shimming::follow(project, &realised.view);
+    held(local, &realised.root)
+}
+
+/// Keeps the trees of a realised lock, the root last, as the project's environment and as a generation of it, and notes that it is ready.
+fn keep(
+    local: &Local,
+    session: &Session,
+    project: &Project,
+    manifest: &Manifest,
+    lock: &Lock,
+    trees: Vec<TreeId>,
+) -> Result<(), Failure> {
     let text = lock.to_text();
-    let name = format!(
-        "project-{}",
-        &Digest::of(project.root.as_os_str().as_encoded_bytes()).to_string()[..32]
-    );
-    session.set_root(&Root {
-        name,
+    if let Some(root) = trees.last() {
+        generations::record(local, session, project, manifest, lock, &trees)?;
+        session.set_memo(&key(project, manifest, text.as_bytes())?, root)?;
+    }
+    Ok(session.set_root(&Root {
+        name: root_name(project),
         kind: RootKind::Project,
         path: Some(project.root.clone()),
         lock: Some(Digest::of(text.as_bytes())),
-        trees: realised.trees,
+        trees,
         fetch: Vec::new(),
         created: local.seconds(),
-    })?;
-    session.set_memo(&key(project, manifest, text.as_bytes())?, &realised.root)?;
-    held(local, &realised.root)
+    })?)
+}
+
+/// What the store's root of a project is called.
+pub(super) fn root_name(project: &Project) -> String {
+    let path = project.root.as_os_str().as_encoded_bytes();
+    format!("project-{}", &Digest::of(path).to_string()[..32])
 }
 
 /// The project's environment if there is nothing to be done for it.
@@ -59,29 +77,73 @@ pub(super) fn ready(
     let Some(bytes) = locking::bytes(&project.lock())? else {
         return Ok(None);
     };
-    match local.store()?.memo(&key(project, manifest, &bytes)?) {
-        Some(root) => local.entered(&root),
-        None => Ok(None),
+    let known = local.store()?.memo(&key(project, manifest, &bytes)?);
+    let root = match known {
+        Some(root) => Some(root),
+        None => shared(local, project, manifest, &bytes)?,
+    };
+    root.map_or(Ok(None), |root| local.entered(&root))
+}
+
+/// The root of the very same lock that was realised before: by another work tree of the same repository, or by this one before the lock
+/// went away and came back. From now on it is kept for this project, too.
+fn shared(
+    local: &Local,
+    project: &Project,
+    manifest: &Manifest,
+    bytes: &[u8],
+) -> Result<Option<TreeId>, Failure> {
+    let store = local.store()?;
+    let digest = Digest::of(bytes);
+    let same = |root: &Root| {
+        root.lock == Some(digest) && matches!(root.kind, RootKind::Project | RootKind::Generation)
+    };
+    // What cannot be read is said by whoever needs it.
+    let roots = store.roots().unwrap_or_default().into_iter();
+    let Some(other) = roots.map(|state| state.root).find(same) else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let inputs = locking::Wanted::of(&manifest.environment)?;
+    let lock = match Lock::parse(text, &project.lock()) {
+        Ok(lock) if lock.is_current_for(&inputs.inputs()?) => lock,
+        _ => return Ok(None),
+    };
+    let mut trees = other.trees;
+    if other.kind == RootKind::Generation {
+        trees.pop();
     }
+    let session = local.session()?;
+    let root = lock.root.filter(|root| trees.last() == Some(root));
+    // Looked at while gc cannot come between.
+    let Some(view) = root.and_then(|root| session.store().view_path(&root)) else {
+        return Ok(None);
+    };
+    keep(local, &session, project, manifest, &lock, trees)?;
+    shimming::follow(project, &view);
+    Ok(root)
 }
 
 /// The memo that names the root. The bytes of the lock decide, so that whatever was changed in it is looked at again.
 fn key(project: &Project, manifest: &Manifest, lock: &[u8]) -> Result<Digest, Failure> {
-    let inputs = locking::Wanted::of(&manifest.environment)?
-        .inputs()?
-        .digest();
-    Ok(memo_key(&[
+    let wanted = locking::Wanted::of(&manifest.environment)?;
+    Ok(key_of(project, &wanted.inputs()?.digest(), lock))
+}
+
+/// The same where only the digest of what the manifest asks for is known.
+pub(super) fn key_of(project: &Project, inputs: &Digest, lock: &[u8]) -> Digest {
+    memo_key(&[
         "ready",
         &project.root.to_string_lossy(),
         &Digest::of(lock).to_string(),
         &inputs.to_string(),
-    ]))
+    ])
 }
 
 /// Realises a lock, and refuses a root that is not the one it names.
 pub(super) fn realise_lock(
     local: &Local,
-    session: &envd_store::Session,
+    session: &Session,
     lock: &Lock,
     progress: &dyn Progress,
 ) -> Result<Realised, Failure> {

@@ -22,6 +22,16 @@ const OWNER: &[u8] = b".envd-project";
 /// Exit code where the tool could not be run at all, as of env(1).
 const NOT_RUN: i32 = 125;
 
+/// Where programs are inside, in the order of PATH there.
+const PROGRAMS: [&[u8]; 6] = [
+    b"/usr/local/bin/",
+    b"/usr/bin/",
+    b"/bin/",
+    b"/usr/local/sbin/",
+    b"/usr/sbin/",
+    b"/sbin/",
+];
+
 /// Runs the tool that this file is named like; gives the exit code.
 pub fn run(process: &Process) -> i32 {
     // The file's own name, not what it was called by: that may be anything.
@@ -62,6 +72,10 @@ pub fn run(process: &Process) -> i32 {
     let Ok(command) = command else {
         return complain(&[b"out of memory"]);
     };
+    let inside = place::variable(process.environment.iter(), "ENVD_PROJECT");
+    if inside == Some(project.as_bytes()) {
+        return directly(&tool, &command, process);
+    }
     let invocation = Invocation {
         project: Some(project.as_c_str()),
         inside: 0,
@@ -73,6 +87,16 @@ pub fn run(process: &Process) -> i32 {
         Some(code) => code,
         None => whole(home, &project, &command, process),
     }
+}
+
+/// Inside the environment already, where an editor or a hook was started: there the tool is at its own place.
+fn directly(tool: &Path, command: &Vector<'_>, process: &Process) -> i32 {
+    for directory in PROGRAMS {
+        if let Some(program) = Path::of(&[directory, tool.as_bytes()]) {
+            sys::execute(program.as_c_str(), command, &process.environment);
+        }
+    }
+    complain(&[tool.as_bytes(), b": the environment has no such command"])
 }
 
 /// Leaves it to the whole of envd; comes back only if that is not there.

@@ -17,7 +17,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Context, Result, RootState, Store, StoreError, directory, hold, objects::ObjectName};
+use super::{
+    Context, Result, Root, RootKind, RootState, Store, StoreError, directory, hold,
+    objects::ObjectName,
+};
 use crate::{Digest, TreeId, tree::manifest_files};
 
 /// How long to wait for sessions to end.
@@ -25,13 +28,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What to collect.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct GcOptions {
+pub struct GcOptions<'o> {
     /// Only say what would go.
     pub dry_run: bool,
     /// Downloads that no root keeps, too.
     pub fetch: bool,
     /// All tool caches, too.
     pub caches: bool,
+    /// Names of roots that are given up, and removed first.
+    pub forget: &'o [String],
 }
 
 /// What a collection removed (or would, when it only looks) and what keeps the rest.
@@ -68,31 +73,40 @@ pub struct RootUsage {
     pub state: RootState,
     /// The content of its trees, in bytes; equal content counts once.
     pub bytes: u64,
-    /// The part of it that no other root keeps.
+    /// The part of it that is counted to this root alone: nobody else keeps it. What several roots of one project keep is counted to
+    /// its present environment, else to its latest generation.
     pub only: u64,
 }
 
 /// An object that stays.
 struct Mark {
     size: u64,
-    /// The only root so far that keeps it, or `None` when several do, or a held view does.
+    /// The root that it is counted to so far, or `None` when several keep it, or a held view does.
     root: Option<usize>,
 }
 
 impl Store {
     /// Removes what no root and no running environment keeps. While sessions live it fails after a second and names them.
-    pub fn gc(&self, options: GcOptions) -> Result<GcReport> {
+    pub fn gc(&self, options: GcOptions<'_>) -> Result<GcReport> {
         let _alone = if options.dry_run {
             self.lock(FlockOperation::LockShared)?
         } else {
             self.lock_alone()?
         };
         let mut report = GcReport::default();
-        let roots = self.roots()?;
+        let (forgotten, roots): (Vec<_>, Vec<_>) = self
+            .roots()?
+            .into_iter()
+            .partition(|state| options.forget.contains(&state.root.name));
+        if !options.dry_run {
+            for state in &forgotten {
+                self.unlink_root(&state.root.name)?;
+            }
+        }
         let mut marks = HashMap::new();
         let mut kept = HashSet::new();
-        for (index, state) in roots.into_iter().enumerate() {
-            let usage = self.mark_root(index, state, &mut kept, &mut marks)?;
+        for state in roots {
+            let usage = self.mark_root(state, &report.roots, &mut kept, &mut marks)?;
             report.roots.push(usage);
         }
         for mark in marks.values() {
@@ -159,8 +173,8 @@ impl Store {
 
     fn mark_root(
         &self,
-        index: usize,
         state: RootState,
+        earlier: &[RootUsage],
         kept: &mut HashSet<TreeId>,
         marks: &mut HashMap<ObjectName, Mark>,
     ) -> Result<RootUsage> {
@@ -179,10 +193,18 @@ impl Store {
                     continue;
                 }
                 bytes += size;
-                let root = Some(index);
+                let root = Some(earlier.len());
                 marks
                     .entry(name)
-                    .and_modify(|mark| mark.root = None)
+                    .and_modify(|mark| {
+                        let before = mark.root.and_then(|at| Some((at, earlier.get(at)?)));
+                        mark.root = before.and_then(|(at, usage)| {
+                            match counted(&usage.state.root, &state.root)? {
+                                Counted::Before => Some(at),
+                                Counted::Now => root,
+                            }
+                        });
+                    })
                     .or_insert(Mark { size, root });
             }
         }
@@ -304,6 +326,23 @@ impl Store {
             report.fetch_bytes += u64::try_from(stat.st_size).unwrap_or(0);
         }
         Ok(())
+    }
+}
+
+enum Counted {
+    Before,
+    Now,
+}
+
+/// To which of two roots a content is counted that both keep; to neither if they are not of one project. Roots come in the order of their
+/// names, in which a project's present environment is before its generations, and these are in their own.
+fn counted(before: &Root, now: &Root) -> Option<Counted> {
+    let of_one_project = before.path.is_some() && before.path == now.path;
+    match (before.kind, now.kind) {
+        _ if !of_one_project => None,
+        (RootKind::Project, RootKind::Generation) => Some(Counted::Before),
+        (RootKind::Generation, RootKind::Generation) => Some(Counted::Now),
+        _ => None,
     }
 }
 

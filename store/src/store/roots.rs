@@ -27,7 +27,7 @@ use crate::{
 pub enum RootKind {
     /// The environment of a project.
     Project,
-    /// A generation of a machine.
+    /// What a project's environment, or a machine, was at some time.
     Generation,
     /// Something lent for a time.
     Lease,
@@ -130,8 +130,13 @@ impl Store {
 
     /// Removes a root; `false` when there was none. What only it kept goes with the next gc.
     pub fn remove_root(&self, name: &str) -> Result<bool> {
-        let below = format!("roots/{}", file_name(name)?);
         let _writers = self.lock(FlockOperation::LockShared)?;
+        self.unlink_root(name)
+    }
+
+    /// The same for whoever has the store's lock.
+    pub(super) fn unlink_root(&self, name: &str) -> Result<bool> {
+        let below = format!("roots/{}", file_name(name)?);
         match unlinkat(self.fd(), &*below, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),

@@ -63,7 +63,13 @@ pub(super) fn spread<T: Send, W: Send, E: Send>(
         Ok(worker)
     };
     thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| run(make()))).collect();
+        // Where the system gives no thread, there is one less.
+        let start = |_| {
+            thread::Builder::new()
+                .spawn_scoped(scope, || run(make()))
+                .ok()
+        };
+        let others: Vec<_> = (1..threads).filter_map(start).collect();
         let mut workers = vec![run(worker)];
         workers.extend(others.into_iter().map(|other| match other.join() {
             Ok(worker) => worker,
@@ -103,12 +109,18 @@ pub(super) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync)
         let run = &run;
         let mut parts = items.chunks(part);
         let own = parts.next().unwrap_or_default();
-        let others: Vec<_> = parts.map(|part| scope.spawn(move || run(part))).collect();
+        let start = |part| {
+            let other = thread::Builder::new().spawn_scoped(scope, move || run(part));
+            (part, other.ok())
+        };
+        let others: Vec<_> = parts.map(start).collect();
         let mut results = run(own);
-        for other in others {
-            match other.join() {
-                Ok(more) => results.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
+        for (part, other) in others {
+            match other.map(thread::ScopedJoinHandle::join) {
+                Some(Ok(more)) => results.extend(more),
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                // The system gave no thread.
+                None => results.extend(run(part)),
             }
         }
         results

@@ -15,7 +15,6 @@ use envd_agents::changes::{
     Applied, ApplyError, Base, Changes, Chosen, Guard, Layers, Moment, NoBaseContent, Refusal,
     Scope,
 };
-use envd_shims::plan::{self, Ids, Mount, Namespaces, Plan, Privileges, Root, Seccomp, Upper};
 use envd_store::TreePath;
 use tempfile::TempDir;
 
@@ -92,9 +91,8 @@ impl Session {
     /// Runs a shell script inside, at the top of the project. It must succeed.
     pub fn inside(&self, script: &str) -> String {
         let script = format!("set -e\n{script}");
-        let json = serde_json::to_string(&self.plan(&script)).unwrap();
         let file = self.at("plan.json");
-        fs::write(&file, json).unwrap();
+        fs::write(&file, self.plan(&script).to_string()).unwrap();
         let output = Command::new(launcher())
             .arg(file)
             .stdin(Stdio::null())
@@ -104,66 +102,41 @@ impl Session {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn plan(&self, script: &str) -> Plan {
+    /// The launcher's plan (`envd_shims::Plan`), as it reads it.
+    fn plan(&self, script: &str) -> serde_json::Value {
         let mut lowers: Vec<_> = self.frozen.iter().map(|name| self.at(name)).collect();
         lowers.push(self.at("project"));
-        Plan {
-            root: Root::Overlay {
-                lowers,
-                upper: Upper::Directory {
-                    upper: self.at("upper"),
-                    work: self.at("work"),
-                },
+        serde_json::json!({
+            "root": {
+                "kind": "overlay",
+                "lowers": lowers,
+                "upper": {"kind": "directory", "upper": self.at("upper"), "work": self.at("work")},
             },
-            mounts: vec![
-                Mount::Bind {
-                    source: "/usr".into(),
-                    target: "/usr".into(),
-                    read_only: true,
-                    optional: false,
-                },
-                Mount::Proc {
-                    target: "/proc".into(),
-                },
-                Mount::Devices {
-                    target: "/dev".into(),
-                },
-                Mount::Tmpfs {
-                    target: "/tmp".into(),
-                    mode: 0o1777,
-                    size: None,
-                },
+            "mounts": [
+                {"kind": "bind", "source": "/usr", "target": "/usr", "read_only": true, "optional": false},
+                {"kind": "proc", "target": "/proc"},
+                {"kind": "devices", "target": "/dev"},
+                {"kind": "tmpfs", "target": "/tmp", "mode": 0o1777, "size": null},
             ],
-            namespaces: Namespaces {
-                ipc: true,
-                uts: true,
-                net: false,
-                cgroup: true,
+            "namespaces": {"ipc": true, "uts": true, "net": false, "cgroup": true},
+            "ids": {"uid": 1000, "gid": 1000, "all": false},
+            "hostname": "inside",
+            "command": {
+                "program": "/bin/sh",
+                "arguments": ["-c", script],
+                "environment": {"PATH": "/usr/bin:/bin"},
+                "directory": "/",
+                "umask": 0o022,
+                "new_session": true,
             },
-            ids: Ids {
-                uid: 1000,
-                gid: 1000,
-                all: false,
+            "privileges": {
+                "capabilities": [],
+                "seccomp": "lenient",
+                "landlock": null,
+                "record_ownership": false,
             },
-            hostname: "inside".to_owned(),
-            command: plan::Command {
-                program: "/bin/sh".into(),
-                arguments: vec!["-c".into(), script.into()],
-                environment: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".into())]),
-                directory: "/".into(),
-                umask: Some(0o022),
-                new_session: true,
-                terminal: false,
-            },
-            privileges: Privileges {
-                capabilities: vec![],
-                seccomp: Seccomp::Lenient,
-                landlock: None,
-                record_ownership: false,
-            },
-            limits: BTreeMap::new(),
-            listen: None,
-        }
+            "limits": {},
+        })
     }
 
     pub fn layers(&self) -> Layers {

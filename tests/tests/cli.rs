@@ -187,9 +187,12 @@ fn help_fits_a_screen_and_names_every_command() {
         "update",
         "why",
         "list",
+        "generations",
+        "rollback",
         "run",
         "enter",
         "x",
+        "shim",
         "store",
         "gc",
         "doctor",
@@ -221,9 +224,12 @@ fn gc_says_what_it_would_do_and_then_does_it() {
     world.envd(&["run", "--", "true"]).ok();
     // The smaller root has a package database of its own.
     let full = objects();
-    world.envd(&["gc", "--dry-run"]).ok();
-    assert_eq!(objects(), full, "a dry run took something");
     world.envd(&["gc"]).ok();
+    assert_eq!(objects(), full, "gc took what one can go back to");
+    let old = ["gc", "--generations", "1"];
+    world.envd(&[&old[..], &["--dry-run"]].concat()).ok();
+    assert_eq!(objects(), full, "a dry run took something");
+    world.envd(&old).ok();
     assert!(objects() < full, "gc took nothing");
     world.envd(&["--offline", "run", "--", "hello"]).ok();
     let roots = world.envd(&["store", "roots"]).ok();

@@ -212,18 +212,14 @@ impl Shims {
 
     /// Makes a directory elsewhere ours: written down first, so that it is found when the rest fails.
     fn prepare(&self, directory: &Path) -> Result<PathBuf, ShimError> {
-        let missing = !directory.exists();
-        if missing {
+        self.suits(directory)?;
+        let made = !directory.exists();
+        if made {
             fs::create_dir_all(directory).step("create", directory)?;
         }
+        // Through links it may be another one.
         let path = fs::canonicalize(directory).step("look at", directory)?;
-        let path_bytes = path.as_os_str().as_bytes();
-        let in_another = path.components().any(|part| part.as_os_str() == DIRECTORY)
-            && !path.starts_with(self.home());
-        if path_bytes.contains(&b'\n') || in_another {
-            return Err(ShimError::Unsuitable { directory: path });
-        }
-        let made = missing;
+        self.suits(&path)?;
         if path != self.usual_directory() {
             let mut all = self.elsewhere()?;
             if !all.iter().any(|known| known.path == path) {
@@ -236,6 +232,18 @@ impl Shims {
             self.own(&path)?;
         }
         Ok(path)
+    }
+
+    /// Refuses what could not be written down, and where a shim would take itself for another project's.
+    fn suits(&self, path: &Path) -> Result<(), ShimError> {
+        let in_another = path.components().any(|part| part.as_os_str() == DIRECTORY)
+            && !path.starts_with(self.home());
+        if in_another || path.as_os_str().as_bytes().contains(&b'\n') {
+            return Err(ShimError::Unsuitable {
+                directory: path.to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// Puts the link to the project into a directory elsewhere.

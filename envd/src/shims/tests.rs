@@ -176,13 +176,14 @@ fn a_directory_has_the_shims_of_one_project() {
         fs::read_link(scene.at("tools/.envd-project")).unwrap(),
         scene.at("other")
     );
-    let within = scene.at("other/.envd/bin");
+    let within = scene.at("other/.envd/more");
     let shims = Shims::of(&scene.at("third"));
     fs::create_dir(scene.at("third")).unwrap();
     let error = shims
         .install(Some(&within), &names, &scene.at("envd"))
         .unwrap_err();
     assert!(matches!(error, ShimError::Unsuitable { .. }), "{error}");
+    assert!(!within.exists());
 }
 
 /// `/dev/shm` is a file system of its own nearly everywhere.

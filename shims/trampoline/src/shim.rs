@@ -2,6 +2,7 @@
 //!
 //! It lies in `PROJECT/.envd/bin/`, or in a directory with a link `.envd-project` to the project. The project's daemon runs the tool; where there is none yet, `PROJECT/.envd/envd`, a link to the
 //! envd that installed it, starts one. Nothing is realised on the way: an editor must not begin to download.
+//! Inside the environment itself, where the path is the same, it is the tool.
 
 use core::ffi::CStr;
 

@@ -146,3 +146,35 @@ fn configured_packages_give_one_root_for_everybody() {
         );
     }
 }
+
+/// What was configured for a smaller environment is used for a larger one: that must not show, and must not go stale.
+#[test]
+fn a_package_added_gives_the_root_that_it_gives_from_nothing() {
+    if !requirement::debian_archive() || !requirement::user_namespaces() {
+        return;
+    }
+    let grown = Sandbox::new();
+    grown.wants(&["ca-certificates"]);
+    lock_after(&grown, "022", &[]);
+    // It runs no script, and brings libraries.
+    grown.wants(&["ca-certificates", "jq"]);
+    let lock = lock_after(&grown, "022", &[]);
+    let whole = Sandbox::new();
+    whole.wants(&["ca-certificates", "jq"]);
+    assert_eq!(lock_after(&whole, "022", &[]), lock);
+    grown.envd(&["run", "--", "jq", "-n", "1"]).ok();
+    let known = grown.envd(&["run", "--", "ldconfig", "-p"]).ok().stdout;
+    assert!(known.contains("libjq.so.1"), "{known}");
+    let status = grown
+        .envd(&[
+            "run",
+            "--",
+            "dpkg-query",
+            "-W",
+            "-f",
+            "${db:Status-Status}\n",
+        ])
+        .ok()
+        .stdout;
+    assert!(status.lines().all(|state| state == "installed"), "{status}");
+}

@@ -321,7 +321,7 @@ fn after_an_upgrade_an_idle_daemon_is_replaced_and_a_busy_one_left_alone() {
     let other = directory.path().join("envd");
     std::fs::copy(envd_tests::sandbox::envd_binary(), &other).unwrap();
     let mut child = spawn(
-        &mut world
+        world
             .envd_command(&["run", "--", "sh", "-c", "echo ready; read line"])
             .stdin(Stdio::piped()),
     );

@@ -153,6 +153,7 @@ impl Session {
                 directory: "/".into(),
                 umask: Some(0o022),
                 new_session: true,
+                terminal: false,
             },
             privileges: Privileges {
                 capabilities: vec![],
@@ -161,6 +162,8 @@ impl Session {
                 record_ownership: false,
             },
             limits: BTreeMap::new(),
+            listen: None,
+            hand_root: false,
         }
     }
 

@@ -306,6 +306,7 @@ fn plan(job: &Job) -> Plan {
         },
         limits: Default::default(),
         listen: None,
+            hand_root: false,
     }
 }
 

@@ -2,6 +2,7 @@
 //! [`operations::Operations`]; errors become messages and exit codes in [`error`], nowhere else.
 
 pub mod add;
+pub mod agent;
 pub mod completions;
 mod context;
 pub mod doctor;
@@ -118,6 +119,7 @@ pub enum Command {
     Run(run::Arguments),
     Enter(enter::Arguments),
     X(x::Arguments),
+    Agent(agent::Arguments),
     Store(store::Arguments),
     Gc(gc::Arguments),
     Image(image::Arguments),
@@ -174,6 +176,7 @@ fn dispatch(
         Command::Remove(arguments) => remove::run(&arguments, context),
         Command::Completions(arguments) => completions::run(&arguments, context),
         Command::Schema(arguments) => schema::run(&arguments, context),
+        Command::Agent(arguments) => agent::run(&arguments, context),
         command => with_operations(command, context, &*open(context)?),
     }
 }
@@ -200,6 +203,7 @@ fn with_operations(
         Command::Init(_)
         | Command::Add(_)
         | Command::Remove(_)
+        | Command::Agent(_)
         | Command::Completions(_)
         | Command::Schema(_) => {
             unreachable!("these need no operations")

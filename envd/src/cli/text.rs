@@ -19,6 +19,7 @@ Environment
   run          Run a command in the project's environment
   enter        Open a shell in the project's environment
   x            Run a tool once, from no project at all
+  agent        Lend environments to coding agents
   image        Write the environment as an OCI image
 Store
   store        Look at the store, check and repair it

@@ -215,6 +215,11 @@ impl Drop for Session {
 }
 
 impl Place {
+    /// The store it is in.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Where it is, on the file system of the store.
     pub fn path(&self) -> PathBuf {
         self.store

@@ -306,7 +306,7 @@ fn plan(job: &Job) -> Plan {
         },
         limits: Default::default(),
         listen: None,
-            hand_root: false,
+        hand_root: false,
     }
 }
 

@@ -505,6 +505,57 @@ fn packages_are_found_and_added_to_what_is_there() {
     agent.leave();
 }
 
+/// The list is the whole world: what is on it is asked for by name, and everything else is refused with the rule to ask for.
+#[test]
+fn a_list_of_names_is_the_only_way_out() {
+    let Some(world) = World::small() else { return };
+    let sandbox = world.another();
+    let mut agent = Agent::start(&sandbox, &["--allow-host", "*.example.org"]);
+    let network = json!({"allow": ["a.example.org"]});
+    let from = json!({"packages": ["shell"]});
+    let environment = agent.create(json!({"from": from, "network": network}));
+    let ask = "printf 'CONNECT denied.example.net:443 HTTP/1.1\\r\\nHost: denied.example.net\\r\\n\\r\\n' | nc 127.0.0.1 3128";
+    let answer = agent.run(&environment, ask);
+    assert!(
+        answer.starts_with("HTTP/1.1 403") && answer.contains("denied.example.net"),
+        "{answer}"
+    );
+    let devices = "tail -n +3 /proc/net/dev | grep -v lo:; echo $https_proxy";
+    assert_eq!(agent.run(&environment, devices), "http://127.0.0.1:3128\n");
+    let network = json!({"allow": ["example.net"]});
+    agent.fails(
+        "environment_create",
+        json!({"from": from, "network": network}),
+    );
+    agent.leave();
+}
+
+/// A client that changes its mind must not pay for what it no longer wants.
+#[test]
+fn a_cancelled_command_is_killed() {
+    let Some(world) = World::small() else { return };
+    let sandbox = world.another();
+    let mut agent = Agent::start(&sandbox, &[]);
+    let environment = agent.create(json!({"from": {"packages": ["shell"]}}));
+    agent.number += 1;
+    let number = agent.number;
+    let arguments =
+        json!({"environment": environment, "command": "echo $$ > pid; exec sleep 1000"});
+    agent.tell(&json!({
+        "jsonrpc": "2.0", "id": number, "method": "tools/call",
+        "params": {"name": "command_run", "arguments": arguments},
+    }));
+    agent.run(&environment, "until test -s pid; do sleep 0.05; done");
+    agent.tell(&json!({
+        "jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number},
+    }));
+    agent.run(
+        &environment,
+        "while kill -0 $(cat pid) 2>/dev/null; do sleep 0.05; done",
+    );
+    agent.leave();
+}
+
 #[test]
 fn an_agents_program_is_told_of_envd() {
     let sandbox = Sandbox::new();

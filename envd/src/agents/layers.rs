@@ -25,6 +25,10 @@ const NAMES: Names<'static> = Names {
     work: c"work",
 };
 
+/// Frozen directories on top of each other. The kernel takes 500 (Documentation/filesystems/overlayfs.rst), and each costs
+/// every look-up of what is not there.
+pub(super) const MOST_FROZEN: usize = 100;
+
 /// A directory that goes when nobody has it any more.
 #[derive(Debug)]
 pub(super) struct Owned(PathBuf);
@@ -201,6 +205,12 @@ impl Layers {
             home: own(targets.home, of(|frozen| &frozen.home), 0o700)?,
             tmp: own(Path::new("/tmp"), of(|frozen| &frozen.tmp), 0o1777)?,
         })
+    }
+
+    /// Whether another layer would be too many.
+    pub(super) fn is_deep(&self) -> bool {
+        self.all()
+            .any(|layered| layered.frozen.len() >= MOST_FROZEN)
     }
 
     /// All, in any order.

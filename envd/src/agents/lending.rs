@@ -20,9 +20,10 @@ use envd_agents::{
 use super::{
     Shared, blocking,
     blueprint::{Blueprint, Ground as Drawn},
+    checkout::Checkout,
     failure,
-    layers::{Frozen, Layers},
-    live::{Ground, Lent, Live, Parts},
+    layers::{Frozen, Layers, MOST_FROZEN},
+    live::{Beginning, Ground, Lent, Live, Parts},
 };
 use crate::{
     cli::{self, operations::Operations as _},
@@ -75,7 +76,7 @@ pub(super) async fn create(
         .resident()
         .map_or(&[][..], |resident| resident.downgrades());
     warnings.extend(downgrades.iter().map(|downgrade| format!("{downgrade}")));
-    let lent = lend(shared, &call.owner, live, |id, number, directory| Lent {
+    let lent = lend(shared, live, |id, number, directory| Lent {
         id,
         owner: call.owner.clone(),
         number,
@@ -195,18 +196,21 @@ fn launch(
     shared: &Shared,
     ground: Arc<Ground>,
     frozen: Option<&Frozen>,
-    base: Option<Base>,
+    beginning: Option<Beginning>,
     network: &Network,
 ) -> Result<Live, Failure> {
     // Before the overlay is there: what the project changes from now on is news.
-    let base = base.unwrap_or_else(Base::now);
+    let beginning = beginning.unwrap_or_else(|| Beginning {
+        base: Base::now(),
+        checkout: Checkout::of(ground.blueprint.targets().project),
+    });
     let new = || shared.fresh("layer");
     let layers = Layers::make(ground.blueprint.targets(), frozen, &shared.empty, &new)
         .map_err(|error| failure::internal("making the environment's directories", &error))?;
     let parts = Parts {
         ground,
         layers,
-        base,
+        beginning,
     };
     Live::launch(shared, parts, network)
 }
@@ -218,7 +222,6 @@ fn expiry(seconds: Option<u64>) -> Option<Instant> {
 /// Makes a live environment one of its owner's.
 fn lend(
     shared: &Arc<Shared>,
-    _owner: &Owner,
     live: Live,
     make: impl FnOnce(EnvironmentId, u64, String) -> Lent,
 ) -> Arc<Lent> {
@@ -354,7 +357,7 @@ async fn freeze(
     shared: &Arc<Shared>,
     lent: &Arc<Lent>,
     what: &'static str,
-) -> Result<(Arc<Ground>, Frozen, Base), Failure> {
+) -> Result<(Arc<Ground>, Frozen, Beginning), Failure> {
     let mut slot = lent.live.clone().write_owned().await;
     let (shared, lent) = (shared.clone(), lent.clone());
     blocking(move || {
@@ -365,14 +368,21 @@ async fn freeze(
             *slot = Some(live);
             return Err(busy(what));
         }
+        if live.parts.layers.is_deep() {
+            *slot = Some(live);
+            return Err(Failure::LimitReached {
+                limit: "snapshots and forks of one environment, one after the other".to_owned(),
+                value: format!("{MOST_FROZEN}; apply its changes and create a new one"),
+            });
+        }
         let mut parts = live.end();
         let new = || shared.fresh("frozen");
         let frozen = parts.layers.freeze(&new);
-        let (ground, base) = (parts.ground.clone(), parts.base.clone());
+        let (ground, beginning) = (parts.ground.clone(), parts.beginning.clone());
         // Whether or not it could be frozen, it goes on.
         *slot = Some(Live::launch(&shared, parts, &lent.network)?);
         let frozen = frozen.map_err(|error| failure::internal("freezing its files", &error))?;
-        Ok((ground, frozen, base))
+        Ok((ground, frozen, beginning))
     })
     .await
 }
@@ -401,13 +411,13 @@ pub(super) async fn fork(
             expected: format!("a count from 1 to {MOST_FORKS}"),
         });
     }
-    let (ground, frozen, base) = freeze(shared, &origin, "fork an environment").await?;
+    let (ground, frozen, beginning) = freeze(shared, &origin, "fork an environment").await?;
     let (worker, network, count) = (shared.clone(), origin.network.clone(), request.count);
     let forks = blocking(move || {
         (0..count)
             .map(|_| {
-                let (ground, base) = (ground.clone(), Some(base.clone()));
-                launch(&worker, ground, Some(&frozen), base, &network)
+                let (ground, beginning) = (ground.clone(), Some(beginning.clone()));
+                launch(&worker, ground, Some(&frozen), beginning, &network)
             })
             .collect::<Result<Vec<_>, _>>()
     })
@@ -433,7 +443,7 @@ fn again(
     name: Option<String>,
     expires: Option<Instant>,
 ) -> Arc<Lent> {
-    lend(shared, &origin.owner, live, |id, number, directory| Lent {
+    lend(shared, live, |id, number, directory| Lent {
         id,
         owner: origin.owner.clone(),
         number,
@@ -456,7 +466,8 @@ pub(super) async fn snapshot(
     name: Option<String>,
 ) -> Result<Snapshot, Failure> {
     let lent = shared.environment(owner, id)?;
-    let (ground, frozen, base) = freeze(shared, &lent, "take a snapshot of an environment").await?;
+    let (ground, frozen, beginning) =
+        freeze(shared, &lent, "take a snapshot of an environment").await?;
     let changes = super::project::count(&lent).await;
     let snapshot = Arc::new(super::Snapshot {
         id: SnapshotId::random(),
@@ -464,7 +475,7 @@ pub(super) async fn snapshot(
         environment: lent,
         ground,
         frozen,
-        base,
+        beginning,
     });
     let answer = Snapshot {
         snapshot: snapshot.id.clone(),
@@ -491,7 +502,7 @@ pub(super) async fn restore(
             &worker,
             snapshot.ground.clone(),
             Some(&snapshot.frozen),
-            Some(snapshot.base.clone()),
+            Some(snapshot.beginning.clone()),
             &snapshot.environment.network,
         )
     };

@@ -20,7 +20,9 @@ use envd_store::Hold;
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, blueprint::Blueprint, failure, inside::Inside, layers::Layers};
+use super::{
+    Shared, blueprint::Blueprint, checkout::Checkout, failure, inside::Inside, layers::Layers,
+};
 use crate::config::EnvironmentSection;
 
 /// What all forks of an environment have in common.
@@ -41,8 +43,16 @@ pub(super) struct Ground {
 pub(super) struct Parts {
     pub(super) ground: Arc<Ground>,
     pub(super) layers: Layers,
-    /// What its project was when it began.
+    pub(super) beginning: Beginning,
+}
+
+/// What its project was when it began.
+#[derive(Clone, Debug)]
+pub(super) struct Beginning {
+    /// When that was.
     pub(super) base: Base,
+    /// The commit that was checked out.
+    pub(super) checkout: Checkout,
 }
 
 /// An environment in which commands can be run.

@@ -9,7 +9,7 @@
 //! | `lending` | creating, forking, restoring and ending them |
 //! | `command`, `spool`, `commands` | commands and all that they wrote |
 //! | `inside`, `files` | files, through the environment's own root |
-//! | `project` | what changed in a project, and bringing it back |
+//! | `project`, `checkout` | what changed in a project, and bringing it back |
 //! | `packages`, `resources` | the rest |
 //! | `service` | the trait, method by method |
 //!
@@ -17,6 +17,7 @@
 //! what is inside; the directories are in a place of the store that the next command sweeps.
 
 mod blueprint;
+mod checkout;
 mod command;
 mod commands;
 mod failure;
@@ -84,7 +85,7 @@ struct Snapshot {
     environment: Arc<Lent>,
     ground: Arc<live::Ground>,
     frozen: Frozen,
-    base: envd_agents::changes::Base,
+    beginning: live::Beginning,
 }
 
 impl Lender {

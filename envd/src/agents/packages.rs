@@ -19,6 +19,9 @@ use crate::{
     operations::Local,
 };
 
+/// What is refused while something runs inside.
+const ADDING: &str = "add packages to an environment";
+
 /// `package_search`
 pub(super) async fn search(
     shared: &Arc<Shared>,
@@ -74,32 +77,46 @@ pub(super) async fn add(
 ) -> Result<PackagesAdded, Failure> {
     let lent = shared.environment(&call.owner, &request.environment)?;
     let (worker, listener) = (shared.clone(), call.listener.clone());
-    let (same, packages) = (lent.clone(), request.packages.clone());
-    let mut slot = lent.live.clone().write_owned().await;
-    blocking(move || {
-        let told = |failure: cli::Failure| failure::of("packages", &failure);
-        let Some(live) = &*slot else {
-            return Err(Failure::no_such_environment(&same.id));
+    let packages = request.packages.clone();
+    // Resolving and fetching takes its time, in which everything else goes on.
+    let (ground, fresh) = {
+        let live = lent.live.clone().read_owned().await;
+        let Some(live) = &*live else {
+            return Err(Failure::no_such_environment(&lent.id));
         };
         if live.is_busy() {
-            return Err(busy("add packages to an environment"));
+            return Err(busy(ADDING));
         }
-        let ground = live.parts.ground.clone();
-        let none = || EnvironmentSection::one_off(Vec::new());
-        let mut section = ground.section.clone().unwrap_or_else(none);
-        let more = packages
-            .into_iter()
-            .map(|package| Spanned::new(0..0, package));
-        section.packages.extend(more);
-        let environment = Local::new(&worker.context)
-            .realise_once(&section, &Told(&*listener))
-            .map_err(told)?;
-        let project = ground.blueprint.targets().project;
-        let realised = Some((environment.view, section));
-        let fresh = Arc::new(stand_on(&worker, realised, project, &same.network)?);
+        let (ground, same) = (live.parts.ground.clone(), lent.clone());
+        let before = ground.clone();
+        let fresh = blocking(move || {
+            let told = |failure: cli::Failure| failure::of("packages", &failure);
+            let none = || EnvironmentSection::one_off(Vec::new());
+            let mut section = before.section.clone().unwrap_or_else(none);
+            let more = packages.into_iter();
+            section
+                .packages
+                .extend(more.map(|package| Spanned::new(0..0, package)));
+            let environment = Local::new(&worker.context)
+                .realise_once(&section, &Told(&*listener))
+                .map_err(told)?;
+            let project = before.blueprint.targets().project;
+            let realised = Some((environment.view, section));
+            stand_on(&worker, realised, project, &same.network)
+        });
+        (ground, Arc::new(fresh.await?))
+    };
+    let mut slot = lent.live.clone().write_owned().await;
+    let (worker, same) = (shared.clone(), lent.clone());
+    blocking(move || {
         let Some(live) = slot.take() else {
             return Err(Failure::no_such_environment(&same.id));
         };
+        let moved = !Arc::ptr_eq(&live.parts.ground, &ground);
+        if moved || live.is_busy() {
+            *slot = Some(live);
+            return Err(busy(ADDING));
+        }
         let mut parts = live.end();
         parts.ground = fresh;
         *slot = Some(Live::launch(&worker, parts, &same.network)?);

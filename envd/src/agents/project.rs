@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use envd_agents::{
     changes::{
-        self, ApplyError, ChangeKind as Kind, Changes as Found, Chosen, Guard, NoBaseContent,
-        Refusal, RefusalKind, RefusalReport, Rendering, Scope, protected::Protected,
+        self, ApplyError, ChangeKind as Kind, Changes as Found, Chosen, Guard, Refusal,
+        RefusalKind, RefusalReport, Rendering, Scope, protected::Protected,
     },
     service::{
         Failure, Owner, ResourceUri,
@@ -20,7 +20,7 @@ use envd_store::TreePath;
 
 use super::{
     Shared, blocking, failure,
-    live::{Lent, Live},
+    live::{Beginning, Lent, Live},
 };
 
 /// The directories of an environment's project: its own, and those that hold what was written.
@@ -161,12 +161,12 @@ pub(super) async fn apply(
             return Err(no_project());
         };
         let (layers, found) = scan(&directories, Vec::new())?;
-        let base = &mut live.parts.base;
+        let Beginning { base, checkout } = &mut live.parts.beginning;
         let guard = Guard::default();
         let applied = if request.dry_run {
-            layers.judge(&found, &chosen, &guard, base, &NoBaseContent)
+            layers.judge(&found, &chosen, &guard, base, checkout)
         } else {
-            let applied = layers.apply(&found, &chosen, &guard, base, &NoBaseContent);
+            let applied = layers.apply(&found, &chosen, &guard, base, checkout);
             applied.inspect(|applied| base.record(applied))
         };
         let mut answer = ChangesApplied {

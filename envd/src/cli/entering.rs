@@ -153,10 +153,9 @@ impl Entering<'_> {
             configuration: configuration.as_deref(),
             since: self.context.started,
         };
-        match start::keep(&run) {
-            Ok(Some(kept)) => self.operations.keep_start(&kept.name, &kept.bytes),
-            // A plan that cannot be carried out is said when it is.
-            Ok(None) | Err(_) => {}
+        // A plan that cannot be carried out is said when it is.
+        if let Ok(Some(kept)) = start::keep(&run) {
+            self.operations.keep_start(&kept.name, &kept.bytes);
         }
     }
 }

@@ -4,132 +4,19 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    process::Stdio,
 };
 
 use envd_tests::{
+    agent::Agent,
+    deb::Deb,
     leftovers::Watch,
+    programs,
     sandbox::{PATIENCE, Sandbox, finish, wait},
     user::Account,
     world::World,
 };
 use serde_json::{Value, json};
-
-/// A server, and the client's end of the conversation with it.
-struct Agent {
-    child: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
-    number: u64,
-}
-
-impl Agent {
-    fn start(sandbox: &Sandbox, options: &[&str]) -> Self {
-        let arguments = [&["agent", "mcp"], options].concat();
-        let mut child = sandbox
-            .envd_command(&arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let input = child.stdin.take();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let mut agent = Self {
-            child,
-            input,
-            output,
-            number: 0,
-        };
-        agent.ask(
-            "initialize",
-            json!({
-                "protocolVersion": "2025-11-25",
-                "capabilities": {},
-                "clientInfo": {"name": "test", "version": "1"},
-            }),
-        );
-        agent.tell(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
-        agent
-    }
-
-    fn tell(&mut self, message: &Value) {
-        let input = self.input.as_mut().unwrap();
-        writeln!(input, "{message}").unwrap();
-        input.flush().unwrap();
-    }
-
-    fn ask(&mut self, method: &str, parameters: Value) -> Value {
-        self.number += 1;
-        let number = self.number;
-        self.tell(&json!({"jsonrpc": "2.0", "id": number, "method": method, "params": parameters}));
-        loop {
-            let mut line = String::new();
-            let length = self.output.read_line(&mut line).unwrap();
-            assert!(
-                length > 0,
-                "the server is gone instead of answering {method}"
-            );
-            let message: Value = serde_json::from_str(&line).unwrap();
-            if message["id"] == number {
-                assert!(message.get("error").is_none(), "{method}: {message}");
-                return message["result"].clone();
-            }
-        }
-    }
-
-    /// Calls a tool; the result, and whether it is a failure.
-    fn call(&mut self, tool: &str, arguments: Value) -> (Value, bool) {
-        let result = self.ask("tools/call", json!({"name": tool, "arguments": arguments}));
-        let failed = result["isError"] == true;
-        (result, failed)
-    }
-
-    /// Calls a tool that has to succeed.
-    #[track_caller]
-    fn ok(&mut self, tool: &str, arguments: Value) -> Value {
-        let (result, failed) = self.call(tool, arguments);
-        assert!(!failed, "{tool}: {result}");
-        result["structuredContent"].clone()
-    }
-
-    /// Calls a tool that has to fail, and gives what it says.
-    #[track_caller]
-    fn fails(&mut self, tool: &str, arguments: Value) -> String {
-        let (result, failed) = self.call(tool, arguments);
-        assert!(failed, "{tool}: {result}");
-        result.to_string()
-    }
-
-    fn create(&mut self, arguments: Value) -> String {
-        let environment = self.ok("environment_create", arguments);
-        environment["environment"].as_str().unwrap().to_owned()
-    }
-
-    /// Runs a shell line that has to succeed.
-    #[track_caller]
-    fn run(&mut self, environment: &str, line: &str) -> String {
-        let ended = self.ok(
-            "command_run",
-            json!({"environment": environment, "command": line}),
-        );
-        assert_eq!(ended["exit_code"], 0, "{line}: {ended}");
-        ended["stdout"]["head"].as_str().unwrap().to_owned()
-    }
-
-    /// The client closes its end; the server has to end by itself.
-    fn leave(mut self) {
-        self.input.take();
-        let status = wait(&mut self.child, PATIENCE).expect("it ends with its client");
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Whoever runs the tests, and an ordinary user where that is another.
 fn everyone(world: &World) -> Vec<Sandbox> {
@@ -468,8 +355,7 @@ fn a_killed_server_leaves_nothing() {
         );
         let other = agent.create(json!({}));
         agent.run(&other, "echo > file");
-        agent.child.kill().unwrap();
-        agent.child.wait().unwrap();
+        agent.kill();
         watch.assert_nothing_left();
         assert_eq!(places(&sandbox), 1);
         Agent::start(&sandbox, &[]).leave();
@@ -530,6 +416,76 @@ fn a_list_of_names_is_the_only_way_out() {
     agent.leave();
 }
 
+/// Without a network there is none, not even the machine's own loopback; with the machine's, its servers are there.
+#[test]
+fn the_network_is_what_was_asked_for() {
+    let Some(mut world) = World::small() else {
+        return;
+    };
+    world
+        .archive
+        .trixie()
+        .add(Deb::new("knock", "1.0").program("usr/bin/knock", programs::connecting()));
+    world.publish();
+    let mut agent = Agent::start(&world, &["--allow-host-network"]);
+    let port = world.server.url().replace("http://127.0.0.1:", "");
+    let from = json!({"packages": ["shell", "knock"]});
+    let none = agent.create(json!({"from": from}));
+    let before = world.server.connections();
+    agent.run(&none, &format!("! knock {port}"));
+    assert_eq!(world.server.connections(), before);
+    let host = agent.create(json!({"from": from, "network": "host"}));
+    agent.run(&host, &format!("knock {port}"));
+    agent.leave();
+}
+
+/// Anybody on the machine reaches the port; only who has the token is heard.
+#[test]
+fn over_http_nobody_is_heard_without_the_token() {
+    let sandbox = Sandbox::new();
+    let token = "0123456789abcdef".repeat(4);
+    let mut child = sandbox
+        .envd_command(&["agent", "mcp", "--http", "127.0.0.1:0"])
+        .env("ENVD_MCP_TOKEN", &token)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    errors.read_line(&mut line).unwrap();
+    let url = line.trim().strip_prefix("serving http://").expect(&line);
+    let (address, path) = url.split_once('/').unwrap();
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    }})
+    .to_string();
+    let ask = |authorization: &str| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "POST /{path} HTTP/1.1\r\nHost: {address}\r\n{authorization}Connection: close\r\n\
+             Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut first = String::new();
+        BufReader::new(stream).read_line(&mut first).unwrap();
+        first
+    };
+    let answers = [ask(""), ask(&format!("Authorization: Bearer {token}\r\n"))];
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let status = wait(&mut child, PATIENCE);
+    assert!(
+        answers[0].contains(" 401 ") && answers[1].contains(" 200 "),
+        "{answers:?}"
+    );
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    assert!(!line.contains(&token));
+}
+
 /// A client that changes its mind must not pay for what it no longer wants.
 #[test]
 fn a_cancelled_command_is_killed() {
@@ -537,14 +493,12 @@ fn a_cancelled_command_is_killed() {
     let sandbox = world.another();
     let mut agent = Agent::start(&sandbox, &[]);
     let environment = agent.create(json!({"from": {"packages": ["shell"]}}));
-    agent.number += 1;
-    let number = agent.number;
-    let arguments =
-        json!({"environment": environment, "command": "echo $$ > pid; exec sleep 1000"});
-    agent.tell(&json!({
-        "jsonrpc": "2.0", "id": number, "method": "tools/call",
-        "params": {"name": "command_run", "arguments": arguments},
-    }));
+    let line = "echo $$ > pid; exec sleep 1000";
+    let arguments = json!({"environment": environment, "command": line});
+    let number = agent.request(
+        "tools/call",
+        &json!({"name": "command_run", "arguments": arguments}),
+    );
     agent.run(&environment, "until test -s pid; do sleep 0.05; done");
     agent.tell(&json!({
         "jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number},

@@ -9,7 +9,7 @@ use std::{
 use envd_tests::sandbox::workspace;
 
 /// Each room and the rooms it may name in its manifest.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     (
         "envd",
         &[

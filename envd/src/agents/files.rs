@@ -71,10 +71,11 @@ fn refused(path: &str, error: io::Error) -> Failure {
         Some(Errno::ISDIR) => wrong("directory", "file"),
         Some(Errno::NOTDIR) => wrong("file", "directory"),
         Some(Errno::INVAL) => wrong("pipe, socket or device", "file"),
-        Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Failure::Denied {
-            what: format!("opening {path}"),
-            rule: "the environment's own files only (built-in)".to_owned(),
-            ask: "nothing: look at it with a command inside, such as cat".to_owned(),
+        Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Failure::Unsupported {
+            what: format!(
+                "open {path}: its permissions forbid it, or it is none of the environment's own files"
+            ),
+            fix: "Look at it with a command inside, such as ls -l or cat.".to_owned(),
         },
         _ => failure::internal(&format!("opening {path}"), &error),
     }

@@ -106,6 +106,20 @@ impl Lender {
             grants,
         })))
     }
+
+    /// Ends everything that was lent to anybody. Tasks that a runtime was left with may still have a hand on this; they find
+    /// nothing any more.
+    pub fn end(&self) {
+        let all = std::mem::take(&mut *self.0.all());
+        for lent in all.environments.values() {
+            // Whoever holds it is about to go, and cannot be waited for.
+            if let Ok(mut live) = lent.live.try_write() {
+                live.take();
+            }
+        }
+        drop(all);
+        self.0.place.remove();
+    }
 }
 
 impl Shared {

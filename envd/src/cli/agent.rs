@@ -139,7 +139,7 @@ fn mcp(arguments: &Mcp, context: &Context) -> Result<ExitCode, Failure> {
     };
     // A read of standard input cannot be interrupted.
     runtime.shutdown_background();
-    drop(lender);
+    lender.end();
     served.map(|()| ExitCode::SUCCESS)
 }
 

@@ -215,6 +215,17 @@ impl Drop for Session {
 }
 
 impl Place {
+    /// Removes it with all that is in it, where its owner cannot be waited for. What is not gone yet goes as after a crash.
+    pub fn remove(&self) {
+        let removed = self
+            .store
+            .directory(c"tmp")
+            .map(|tmp| directory::remove(&tmp, &self.name));
+        if !matches!(removed, Ok(Ok(()) | Err(Errno::NOENT))) {
+            tracing::warn!(place = ?self.name, "left for the next command to sweep");
+        }
+    }
+
     /// The store it is in.
     pub fn store(&self) -> &Store {
         &self.store
@@ -230,13 +241,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let removed = self
-            .store
-            .directory(c"tmp")
-            .map(|tmp| directory::remove(&tmp, &self.name).is_ok());
-        if !matches!(removed, Ok(true)) {
-            tracing::warn!(place = ?self.name, "left for the next command to sweep");
-        }
+        self.remove();
     }
 }
 

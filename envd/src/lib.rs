@@ -4,6 +4,7 @@
 //! ARCHITECTURE.md draws the map; every module here is one room of it.
 #![forbid(unsafe_code)]
 
+pub mod agents;
 pub mod catalogue;
 pub mod cli;
 pub mod config;

@@ -9,6 +9,9 @@ pub const FAILED: u32 = 4;
 /// Tag of a packet that carries descriptors: the recorder's listener and the new root, or one listening socket.
 pub const DESCRIPTORS: u32 = 5;
 
+/// Tag of a packet that carries one descriptor: the environment's root, for an owner that asked for it.
+pub const ROOT: u32 = 6;
+
 /// Tag of a packet that asks PID 1 to execute a program: a [`crate::request::Request`] follows. Its descriptors are the
 /// standard input, output and error, the connection on which to report and to take orders, and any more that the program is
 /// to have, from 3 on.

@@ -186,6 +186,12 @@ pub enum SetupError {
         /// From ioctl(2).
         source: Errno,
     },
+    /// Giving the owner the root.
+    #[error("cannot hand the root to the owner")]
+    HandRoot {
+        /// From sendmsg(2).
+        source: Errno,
+    },
     /// Listening for the owner.
     #[error("cannot listen on port {port} of the loopback device")]
     Listen {
@@ -299,6 +305,7 @@ impl SetupError {
             | E::Pivot { source, .. }
             | E::HostName { source, .. }
             | E::Loopback { source }
+            | E::HandRoot { source }
             | E::Listen { source, .. }
             | E::Protect { source, .. }
             | E::Capabilities { source, .. }

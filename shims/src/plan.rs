@@ -33,6 +33,10 @@ pub struct Plan {
     /// that has no other. For environments that wait for commands, with a network namespace of their own.
     #[serde(default)]
     pub listen: Option<u16>,
+    /// Whether the owner is given the environment's root, to look at its files and write them as they are inside. For
+    /// environments that wait for commands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hand_root: bool,
 }
 
 /// Where `/` comes from.
@@ -365,6 +369,7 @@ mod tests {
             },
             limits: BTreeMap::from([(Limit::Processes, 100)]),
             listen: Some(8080),
+            hand_root: true,
         }
     }
 

@@ -99,6 +99,7 @@ impl Launcher {
             control: ours,
             downgrades: program.downgrades().to_vec(),
             listening: None,
+            root: None,
         };
         resident.await_ready(program)?;
         Ok(resident)
@@ -122,6 +123,7 @@ pub struct Resident {
     control: OwnedFd,
     downgrades: Vec<Downgrade>,
     listening: Option<OwnedFd>,
+    root: Option<OwnedFd>,
 }
 
 impl Resident {
@@ -143,6 +145,12 @@ impl Resident {
     /// The socket that listens in its network namespace, if the plan has one; once.
     pub fn take_listening(&mut self) -> Option<OwnedFd> {
         self.listening.take()
+    }
+
+    /// Its root, if the plan hands it out; once. To be looked into with openat2(2) and `RESOLVE_IN_ROOT` only: whoever lives
+    /// in it made what is there.
+    pub fn take_root(&mut self) -> Option<OwnedFd> {
+        self.root.take()
     }
 
     /// Starts a command. `standard` becomes its standard input, output and error, `more` its descriptors from 3 on. On
@@ -198,6 +206,8 @@ impl Resident {
             }
             if protocol::tag(&packet) == Some(protocol::DESCRIPTORS) {
                 self.listening = descriptors.pop();
+            } else if protocol::tag(&packet) == Some(protocol::ROOT) {
+                self.root = descriptors.pop();
             } else if let Some(Report::Started(_)) = Report::decode(&packet) {
                 return Ok(());
             } else {

@@ -18,7 +18,7 @@ pub mod tree;
 pub use digest::{Digest, DigestError, Hasher};
 pub use path::{PathError, TreePath};
 pub use store::{
-    GcOptions, GcReport, Hold, Kind, ObjectWriter, Problem, RemoveReport, Root, RootKind,
+    GcOptions, GcReport, Hold, Kind, ObjectWriter, Place, Problem, RemoveReport, Root, RootKind,
     RootState, RootUsage, Session, Store, StoreError, Usage, VerifyReport,
 };
 pub use tree::{

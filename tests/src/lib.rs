@@ -6,6 +6,7 @@
 //! The product is known by its command line alone: see [`sandbox::envd_binary`] for how the binary is found.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod archive;
 pub mod clock;
 pub mod daemon;

@@ -2,6 +2,7 @@
 //! [`operations::Operations`]; errors become messages and exit codes in [`error`], nowhere else.
 
 pub mod add;
+pub mod agent;
 pub mod completions;
 mod context;
 pub mod daemon;
@@ -139,6 +140,7 @@ pub enum Command {
     Task(task::Arguments),
     Lease(lease::Arguments),
     Daemon(daemon::Arguments),
+    Agent(agent::Arguments),
     Store(store::Arguments),
     Gc(gc::Arguments),
     Image(image::Arguments),
@@ -211,6 +213,7 @@ fn dispatch(
         Command::Daemon(daemon::Arguments {
             command: daemon::Command::Serve,
         }) => daemon::serve(context, open(context)?),
+        Command::Agent(arguments) => agent::run(&arguments, context),
         command => with_operations(command, context, &*open(context)?),
     }
 }
@@ -244,6 +247,7 @@ fn with_operations(
         Command::Init(_)
         | Command::Add(_)
         | Command::Remove(_)
+        | Command::Agent(_)
         | Command::Completions(_)
         | Command::Down(_)
         | Command::Ps(_)

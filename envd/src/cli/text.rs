@@ -29,6 +29,7 @@ Environment
   lease        Run a command that ends with its time or its owner
   daemon       Look after the daemon that keeps the project's environments ready
   shim         Make files named like the tools, for editors, hooks and cron
+  agent        Lend environments to coding agents
   image        Write the environment as an OCI image
 Store
   store        Look at the store, check and repair it

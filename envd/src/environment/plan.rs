@@ -160,6 +160,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         privileges: policy.privileges,
         limits: policy.limits,
         listen: None,
+        hand_root: false,
     }
 }
 

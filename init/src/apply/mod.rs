@@ -6,7 +6,7 @@ use core::ffi::CStr;
 
 use crate::{
     program::{Like, Operation, Program, Slot, Slots},
-    protocol::{DESCRIPTORS, Failure, Stage},
+    protocol::{DESCRIPTORS, Failure, ROOT, Stage},
     sys::{self, Capabilities, Descriptor, Errno, constant::*},
 };
 
@@ -171,6 +171,7 @@ fn step(
             sys::close(socket);
             Ok(())
         }
+        Operation::HandRoot { root } => sys::send(owner, &ROOT.to_ne_bytes(), &[table.need(root)?]),
         Operation::LandlockRuleset { to, files, scoped } => {
             table.put(to, sys::landlock_ruleset(files, scoped)?)
         }

@@ -97,6 +97,8 @@ operations! {
     26 LandlockEnter { ruleset: Slot, }
     /// Install a system call filter: instructions of 8 bytes. With `listen`, hand the listener and `root` to the owner.
     27 Filter { instructions: &'p [u8], listen: bool, root: Slot, }
+    /// Hand what a slot holds, the root, to the owner.
+    28 HandRoot { root: Slot, }
 }
 
 /// What to make where nothing is.

@@ -159,6 +159,13 @@ impl<'p> Compiler<'p> {
             source: none,
         };
         self.push(Operation::Pivot { root: self.root }, pivot);
+        if plan.hand_root {
+            let root = self.root;
+            self.push(
+                Operation::HandRoot { root },
+                SetupError::HandRoot { source: none },
+            );
+        }
         if plan.namespaces.uts && !plan.hostname.is_empty() {
             let name = text(&plan.hostname)?;
             let origin = SetupError::HostName {

@@ -197,6 +197,7 @@ impl Place {
             },
             limits: BTreeMap::new(),
             listen: None,
+            hand_root: false,
         }
     }
 

@@ -325,3 +325,22 @@ fn the_owner_is_given_a_socket_that_listens_inside() {
     assert_eq!(started.text(), "from outside\n");
     gone(resident);
 }
+
+/// What is written through the root that the owner is given is what commands inside read, and the other way round.
+#[test]
+fn the_owner_is_given_the_root() {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    let (_place, mut plan) = plan();
+    plan.hand_root = true;
+    let launcher = Launcher::start().unwrap();
+    let mut resident = launcher.launch(&plan).unwrap();
+    let root = resident.take_root().unwrap();
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat2(&root, "../tmp/file", flags, Mode::RUSR, resolve).unwrap();
+    File::from(file).write_all(b"from outside\n").unwrap();
+    let started = Started::new(&resident, command(&plan, &["cat", "/tmp/file"]));
+    assert_eq!(started.status(), 0);
+    assert_eq!(started.text(), "from outside\n");
+    gone(resident);
+}

@@ -39,7 +39,7 @@ pub use hold::Hold;
 pub use objects::ObjectWriter;
 pub use remove::RemoveReport;
 pub use roots::{Root, RootKind, RootState};
-pub use session::Session;
+pub use session::{Place, Session};
 pub use usage::{Kind, Usage};
 pub use verify::{Problem, VerifyReport};
 

@@ -40,35 +40,20 @@ pub struct Session {
     _writers: OwnedFd,
 }
 
+/// A private directory that goes with its owner.
+pub struct Place {
+    store: Store,
+    name: CString,
+    /// Locked as long as it is open.
+    _directory: OwnedFd,
+}
+
 impl Store {
     /// Begins a session, waiting for a running gc to end. Directories of dead sessions are swept.
     pub fn session(&self) -> Result<Session> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
         let writers = self.lock(FlockOperation::LockShared)?;
         let tmp = self.directory(c"tmp")?;
-        let own = loop {
-            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{}-{}-{number}", std::process::id(), start_time());
-            let path = || self.path("tmp").join(&name);
-            let name = CString::new(name.as_str()).unwrap_or_default();
-            match mkdirat(&tmp, &*name, Mode::RWXU) {
-                Ok(()) => {}
-                // Another process has our id: it lives in another container.
-                Err(Errno::EXIST) => continue,
-                Err(error) => return Err(error).context("create", path),
-            }
-            // Until it is locked, someone's sweep may take it.
-            let directory = match directory::open(&tmp, &name) {
-                Err(Errno::NOENT) => continue,
-                directory => directory.context("open", path)?,
-            };
-            let locked = flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok();
-            let stat = fstat(&directory).context("look at", path)?;
-            if locked && stat.st_nlink > 0 && is_at(&tmp, &name, &stat) {
-                break (name, directory);
-            }
-        };
-        let (name, directory) = own;
+        let (name, directory) = self.private(&tmp)?;
         self.sweep(tmp.as_fd(), Some(&name))?;
         Ok(Session {
             store: self.clone(),
@@ -80,6 +65,46 @@ impl Store {
             umask: Umask::default(),
             _writers: writers,
         })
+    }
+
+    /// A private directory for what is not to get into the store: it goes with its owner as a session's does, and gc need not
+    /// wait for it. Directories of dead sessions are swept.
+    pub fn place(&self) -> Result<Place> {
+        let tmp = self.directory(c"tmp")?;
+        let (name, directory) = self.private(&tmp)?;
+        self.sweep(tmp.as_fd(), Some(&name))?;
+        Ok(Place {
+            store: self.clone(),
+            name,
+            _directory: directory,
+        })
+    }
+
+    /// Makes a directory in `tmp` that stays as long as its descriptor is open.
+    fn private(&self, tmp: &OwnedFd) -> Result<(CString, OwnedFd)> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}-{}-{number}", std::process::id(), start_time());
+            let path = || self.path("tmp").join(&name);
+            let name = CString::new(name.as_str()).unwrap_or_default();
+            match mkdirat(tmp, &*name, Mode::RWXU) {
+                Ok(()) => {}
+                // Another process has our id: it lives in another container.
+                Err(Errno::EXIST) => continue,
+                Err(error) => return Err(error).context("create", path),
+            }
+            // Until it is locked, someone's sweep may take it.
+            let directory = match directory::open(tmp, &name) {
+                Err(Errno::NOENT) => continue,
+                directory => directory.context("open", path)?,
+            };
+            let locked = flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok();
+            let stat = fstat(&directory).context("look at", path)?;
+            if locked && stat.st_nlink > 0 && is_at(tmp, &name, &stat) {
+                return Ok((name, directory));
+            }
+        }
     }
 
     /// Opens and locks the file that sessions share and gc has alone.
@@ -186,6 +211,43 @@ impl Drop for Session {
         if !matches!(removed, Ok(true)) {
             tracing::warn!(session = ?self.name, "left for the next command to sweep");
         }
+    }
+}
+
+impl Place {
+    /// Removes it with all that is in it, where its owner cannot be waited for. What is not gone yet goes as after a crash.
+    pub fn remove(&self) {
+        let removed = self
+            .store
+            .directory(c"tmp")
+            .map(|tmp| directory::remove(&tmp, &self.name));
+        if !matches!(removed, Ok(Ok(()) | Err(Errno::NOENT))) {
+            tracing::warn!(place = ?self.name, "left for the next command to sweep");
+        }
+    }
+
+    /// The store it is in.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Where it is, on the file system of the store.
+    pub fn path(&self) -> PathBuf {
+        self.store
+            .path("tmp")
+            .join(self.name.to_string_lossy().as_ref())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Place").field(&self.path()).finish()
     }
 }
 

@@ -116,6 +116,19 @@ pub(super) enum Node {
 }
 
 impl Layers {
+    /// What [`Layers::apply`] would do, as far as that can be known: nothing is touched.
+    pub fn judge(
+        &self,
+        changes: &Changes,
+        chosen: &Chosen,
+        guard: &Guard,
+        base: &Base,
+        contents: &dyn BaseContent,
+    ) -> Result<Applied, ApplyError> {
+        let (_, judged) = self.checked(changes, chosen, guard, base, contents)?;
+        Ok(judged)
+    }
+
     /// Puts chosen changes into the project. `changes` are those of these layers; a file that the session has changed since is
     /// refused, so that what is applied is what was looked at.
     pub fn apply(
@@ -126,19 +139,38 @@ impl Layers {
         base: &Base,
         contents: &dyn BaseContent,
     ) -> Result<Applied, ApplyError> {
+        let (steps, judged) = self.checked(changes, chosen, guard, base, contents)?;
+        let done = commit::commit(self, changes, &steps, guard.durable)?;
+        Ok(Applied {
+            leftover: done.leftover,
+            stamps: done.stamps,
+            top: done.top,
+            ..judged
+        })
+    }
+
+    fn checked(
+        &self,
+        changes: &Changes,
+        chosen: &Chosen,
+        guard: &Guard,
+        base: &Base,
+        contents: &dyn BaseContent,
+    ) -> Result<(Vec<Step>, Applied), ApplyError> {
         let selection = select::select(changes, chosen);
         let checked = check::check(self, changes, selection, guard, base, contents);
         if guard.refused == OfRefused::Stop && checked.must_stop {
             return Err(ApplyError::Refused(checked.refused));
         }
-        let mut applied = commit::commit(self, changes, &checked.steps, guard.durable)?;
-        applied.paths = checked
-            .accepted
-            .iter()
-            .map(|&at| (changes.entries[at].path.clone(), changes.entries[at].kind))
-            .collect();
-        applied.merged = checked.merged;
-        applied.refused = checked.refused;
-        Ok(applied)
+        let accepted = checked.accepted.iter();
+        let applied = Applied {
+            paths: accepted
+                .map(|&at| (changes.entries[at].path.clone(), changes.entries[at].kind))
+                .collect(),
+            merged: checked.merged,
+            refused: checked.refused,
+            ..Applied::default()
+        };
+        Ok((checked.steps, applied))
     }
 }

@@ -411,6 +411,7 @@ fn plan(job: &Job, step: &Step) -> Plan {
         },
         limits: Default::default(),
         listen: None,
+        hand_root: false,
     }
 }
 

@@ -1,0 +1,556 @@
+//! Creating environments, forking them, freezing their files and putting them back, ending them.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use envd_agents::{
+    changes::Base,
+    service::{
+        Call, EnvironmentId, Event, Failure, Listener, Owner, SnapshotId,
+        environment::{
+            Environment, EnvironmentCreate, EnvironmentDestroyed, EnvironmentFork, Environments,
+            Limits, Network, Snapshot, Source,
+        },
+    },
+};
+
+use super::{
+    Shared, blocking,
+    blueprint::{Blueprint, Ground as Drawn},
+    checkout::Checkout,
+    failure,
+    layers::{Frozen, Layers, MOST_FROZEN},
+    live::{Beginning, Ground, Lent, Live, Parts},
+};
+use crate::{
+    cli::{self, operations::Operations as _},
+    config::EnvironmentSection,
+    environment::{Caller, Workplace},
+    operations::Local,
+    progress::{Phase, Progress},
+    project::Project,
+};
+
+/// Most forks of one call.
+const MOST_FORKS: u32 = 64;
+
+/// What a request comes to when it has been judged.
+struct Wish {
+    from: Source,
+    project: Option<PathBuf>,
+    network: Network,
+}
+
+/// `environment_create`
+pub(super) async fn create(
+    shared: &Arc<Shared>,
+    call: &Call,
+    request: EnvironmentCreate,
+) -> Result<Environment, Failure> {
+    let network = shared.grants.network(request.network)?;
+    let mut warnings = Vec::new();
+    if request
+        .limits
+        .is_some_and(|limits| limits != Limits::default())
+    {
+        warnings.push("limits of memory, processes and processors are not enforced yet".to_owned());
+    }
+    let (worker, listener) = (shared.clone(), call.listener.clone());
+    let (from, project) = (request.from, request.project);
+    let (wish, live) = blocking(move || {
+        let wish = Wish {
+            project: project_of(&worker, &from, project.as_deref())?,
+            from,
+            network,
+        };
+        let ground = Arc::new(ground(&worker, &wish, &*listener)?);
+        let live = launch(&worker, ground, None, None, &wish.network)?;
+        Ok((wish, live))
+    })
+    .await?;
+    let downgrades = live
+        .body
+        .resident()
+        .map_or(&[][..], |resident| resident.downgrades());
+    warnings.extend(downgrades.iter().map(|downgrade| format!("{downgrade}")));
+    let lent = lend(shared, live, |id, number, directory| Lent {
+        id,
+        owner: call.owner.clone(),
+        number,
+        name: request.name,
+        from: wish.from,
+        network: wish.network,
+        directory,
+        forked_from: None,
+        warnings,
+        expires: expiry(request.ttl_seconds),
+        live: Arc::default(),
+    });
+    describe(shared, &lent).await
+}
+
+/// The directory whose files are to be seen inside.
+fn project_of(
+    shared: &Shared,
+    from: &Source,
+    wished: Option<&str>,
+) -> Result<Option<PathBuf>, Failure> {
+    let context = &shared.context;
+    if let Some(wished) = wished {
+        return shared
+            .grants
+            .project(&context.directory.join(wished))
+            .map(Some);
+    }
+    match context.project() {
+        Ok(project) => Ok(Some(project.root)),
+        Err(failure) if *from == Source::Project => Err(Failure::Invalid {
+            field: "from".to_owned(),
+            problem: failure.message,
+            expected: "from = {\"packages\": [...]} for tools by name, or \"empty\"".to_owned(),
+        }),
+        Err(_) => {
+            let caller = Caller::of_this_process(&context.variables);
+            Ok(match Workplace::current(&context.directory, &caller.home) {
+                Workplace::Bound(directory) => Some(directory),
+                Workplace::Nothing => None,
+            })
+        }
+    }
+}
+
+/// Realises what was asked for.
+fn ground(shared: &Shared, wish: &Wish, listener: &dyn Listener) -> Result<Ground, Failure> {
+    let context = &shared.context;
+    let told = |failure: cli::Failure| failure::of("from", &failure);
+    let local = Local::new(context);
+    let progress = Told(listener);
+    let realised = match &wish.from {
+        Source::Empty => None,
+        Source::Packages(packages) => {
+            let section = EnvironmentSection::one_off(packages.clone());
+            let environment = local.realise_once(&section, &progress).map_err(told)?;
+            Some((environment.view, section))
+        }
+        Source::Project => {
+            let directory = wish.project.as_deref().unwrap_or(&context.directory);
+            let project = Project::at(directory).map_err(|error| told(error.into()))?;
+            let manifest = context.manifest(&project).map_err(told)?;
+            let environment = local
+                .realise(&project, &manifest, &progress)
+                .map_err(told)?;
+            Some((environment.view, manifest.environment))
+        }
+    };
+    stand_on(shared, realised, wish.project.as_deref(), &wish.network)
+}
+
+/// What environments stand on, from a view that is there.
+pub(super) fn stand_on(
+    shared: &Shared,
+    realised: Option<(PathBuf, EnvironmentSection)>,
+    project: Option<&Path>,
+    network: &Network,
+) -> Result<Ground, Failure> {
+    let told = |failure: cli::Failure| failure::of("drawing the plan", &failure);
+    let none = Default::default();
+    let (view, section) = match realised {
+        Some((view, section)) => (Some(view), Some(section)),
+        None => (None, None),
+    };
+    let root = view
+        .as_deref()
+        .and_then(Path::file_name)
+        .map(|name| name.to_string_lossy().into_owned());
+    let hold = match root.as_deref().and_then(|root| root.parse().ok()) {
+        None => None,
+        Some(tree) => {
+            let hold = shared.place.store().hold(&tree);
+            let hold = hold.map_err(|error| failure::internal("holding the view", &error))?;
+            Some(hold.ok_or_else(|| {
+                failure::without_cause("holding the view", "it was collected in this moment")
+            })?)
+        }
+    };
+    let blueprint = Blueprint::draw(Drawn {
+        view: view.as_deref().unwrap_or(&shared.empty),
+        project,
+        variables: section.as_ref().map_or(&none, |section| &section.variables),
+        network,
+        host_variables: &shared.context.variables,
+    })
+    .map_err(told)?;
+    Ok(Ground {
+        blueprint,
+        root,
+        section,
+        _hold: hold,
+    })
+}
+
+/// Launches an environment on its ground, over what was frozen.
+fn launch(
+    shared: &Shared,
+    ground: Arc<Ground>,
+    frozen: Option<&Frozen>,
+    beginning: Option<Beginning>,
+    network: &Network,
+) -> Result<Live, Failure> {
+    // Before the overlay is there: what the project changes from now on is news.
+    let beginning = beginning.unwrap_or_else(|| Beginning {
+        base: Base::now(),
+        checkout: Checkout::of(ground.blueprint.targets().project),
+    });
+    let new = || shared.fresh("layer");
+    let layers = Layers::make(ground.blueprint.targets(), frozen, &shared.empty, &new)
+        .map_err(|error| failure::internal("making the environment's directories", &error))?;
+    let parts = Parts {
+        ground,
+        layers,
+        beginning,
+    };
+    Live::launch(shared, parts, network)
+}
+
+fn expiry(seconds: Option<u64>) -> Option<Instant> {
+    Instant::now().checked_add(Duration::from_secs(seconds?))
+}
+
+/// Makes a live environment one of its owner's.
+fn lend(
+    shared: &Arc<Shared>,
+    live: Live,
+    make: impl FnOnce(EnvironmentId, u64, String) -> Lent,
+) -> Arc<Lent> {
+    let directory = live.parts.ground.blueprint.plan().command.directory.clone();
+    let directory = directory.to_string_lossy().into_owned();
+    let mut lent = make(EnvironmentId::random(), shared.count(), directory);
+    lent.live = Arc::new(tokio::sync::RwLock::new(Some(live)));
+    let lent = Arc::new(lent);
+    shared
+        .all()
+        .environments
+        .insert(lent.id.clone(), lent.clone());
+    if let Some(expires) = lent.expires {
+        let (weak, id) = (Arc::downgrade(shared), lent.id.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep_until(expires.into()).await;
+            let Some(shared) = weak.upgrade() else { return };
+            let lent = shared.all().environments.remove(&id);
+            if let Some(lent) = lent {
+                end(&shared, &lent).await;
+            }
+        });
+    }
+    lent
+}
+
+/// An environment as its owner is told of it.
+pub(super) async fn describe(shared: &Shared, lent: &Lent) -> Result<Environment, Failure> {
+    let root = match &*lent.live.read().await {
+        Some(live) => live.parts.ground.root.clone(),
+        None => return Err(Failure::no_such_environment(&lent.id)),
+    };
+    let running = shared
+        .all()
+        .commands
+        .values()
+        .filter(|command| command.environment == lent.id && command.is_running())
+        .count();
+    let left = |at: Instant| at.saturating_duration_since(Instant::now()).as_secs();
+    Ok(Environment {
+        environment: lent.id.clone(),
+        name: lent.name.clone(),
+        from: lent.from.clone(),
+        root,
+        directory: lent.directory.clone(),
+        network: lent.network.clone(),
+        limits: Limits::default(),
+        forked_from: lent.forked_from.clone(),
+        expires_in_seconds: lent.expires.map(left),
+        running_commands: running as u64,
+        warnings: lent.warnings.clone(),
+    })
+}
+
+/// `environment_list`
+pub(super) async fn list(shared: &Shared, owner: &Owner) -> Environments {
+    let mut own: Vec<Arc<Lent>> = {
+        let all = shared.all();
+        let own = all
+            .environments
+            .values()
+            .filter(|lent| lent.owner == *owner);
+        own.cloned().collect()
+    };
+    own.sort_by_key(|lent| lent.number);
+    let mut environments = Vec::new();
+    for lent in own {
+        // One that has just gone is none.
+        environments.extend(describe(shared, &lent).await.ok());
+    }
+    Environments { environments }
+}
+
+/// Ends an environment that is in the list no more. How many commands were killed.
+async fn end(shared: &Arc<Shared>, lent: &Arc<Lent>) -> u64 {
+    let commands: Vec<_> = {
+        let mut all = shared.all();
+        let own = all
+            .commands
+            .extract_if(.., |_, command| command.environment == lent.id);
+        own.map(|(_, command)| command).collect()
+    };
+    let killed = commands
+        .iter()
+        .filter(|command| command.is_running())
+        .count();
+    let live = lent.live.write().await.take();
+    let ended = blocking(move || {
+        drop(live);
+        Ok(())
+    });
+    if let Err(failure) = ended.await {
+        tracing::warn!(%failure, "an environment did not end");
+    }
+    killed as u64
+}
+
+/// `environment_destroy`
+pub(super) async fn destroy(
+    shared: &Arc<Shared>,
+    owner: &Owner,
+    id: &EnvironmentId,
+) -> Result<EnvironmentDestroyed, Failure> {
+    let lent = shared.environment(owner, id)?;
+    let discarded = super::project::count(&lent).await;
+    if shared.all().environments.remove(id).is_none() {
+        return Err(Failure::no_such_environment(id));
+    }
+    Ok(EnvironmentDestroyed {
+        environment: id.clone(),
+        killed_commands: end(shared, &lent).await,
+        discarded_changes: discarded,
+    })
+}
+
+/// Ends all that was lent to an owner.
+pub(super) async fn release(shared: &Arc<Shared>, owner: &Owner) {
+    let own: Vec<_> = {
+        let mut all = shared.all();
+        all.snapshots.retain(|_, snapshot| snapshot.owner != *owner);
+        let own = all
+            .environments
+            .extract_if(.., |_, lent| lent.owner == *owner);
+        own.map(|(_, lent)| lent).collect()
+    };
+    for lent in own {
+        end(shared, &lent).await;
+    }
+}
+
+/// Freezes an environment's files and launches it again over them. Everything that runs inside would end, so nothing may.
+async fn freeze(
+    shared: &Arc<Shared>,
+    lent: &Arc<Lent>,
+    what: &'static str,
+) -> Result<(Arc<Ground>, Frozen, Beginning), Failure> {
+    let mut slot = lent.live.clone().write_owned().await;
+    let (shared, lent) = (shared.clone(), lent.clone());
+    blocking(move || {
+        let Some(live) = slot.take() else {
+            return Err(Failure::no_such_environment(&lent.id));
+        };
+        if live.is_busy() {
+            *slot = Some(live);
+            return Err(busy(what));
+        }
+        if live.parts.layers.is_deep() {
+            *slot = Some(live);
+            return Err(Failure::LimitReached {
+                limit: "snapshots and forks of one environment, one after the other".to_owned(),
+                value: format!("{MOST_FROZEN}; apply its changes and create a new one"),
+            });
+        }
+        let mut parts = live.end();
+        let new = || shared.fresh("frozen");
+        let frozen = parts.layers.freeze(&new);
+        let (ground, beginning) = (parts.ground.clone(), parts.beginning.clone());
+        // Whether or not it could be frozen, it goes on.
+        *slot = Some(Live::launch(&shared, parts, &lent.network)?);
+        let frozen = frozen.map_err(|error| failure::internal("freezing its files", &error))?;
+        Ok((ground, frozen, beginning))
+    })
+    .await
+}
+
+/// What cannot be done while something runs inside.
+pub(super) fn busy(what: &str) -> Failure {
+    Failure::Unsupported {
+        what: format!("{what} while processes run in it"),
+        fix: "Wait for the commands to end, or end them (command_signal), also those in the \
+              background; then call again."
+            .to_owned(),
+    }
+}
+
+/// `environment_fork`
+pub(super) async fn fork(
+    shared: &Arc<Shared>,
+    owner: &Owner,
+    request: EnvironmentFork,
+) -> Result<Environments, Failure> {
+    let origin = shared.environment(owner, &request.environment)?;
+    if !(1..=MOST_FORKS).contains(&request.count) {
+        return Err(Failure::Invalid {
+            field: "count".to_owned(),
+            problem: format!("{} forks", request.count),
+            expected: format!("a count from 1 to {MOST_FORKS}"),
+        });
+    }
+    let (ground, frozen, beginning) = freeze(shared, &origin, "fork an environment").await?;
+    let (worker, network, count) = (shared.clone(), origin.network.clone(), request.count);
+    let forks = blocking(move || {
+        (0..count)
+            .map(|_| {
+                let (ground, beginning) = (ground.clone(), Some(beginning.clone()));
+                launch(&worker, ground, Some(&frozen), beginning, &network)
+            })
+            .collect::<Result<Vec<_>, _>>()
+    })
+    .await?;
+    let mut environments = Vec::new();
+    for (number, live) in (1..).zip(forks) {
+        let name = request.name.as_ref().map(|name| match request.count {
+            1 => name.clone(),
+            _ => format!("{name} {number}"),
+        });
+        let expires = expiry(request.ttl_seconds);
+        let lent = again(shared, &origin, live, name, expires);
+        environments.push(describe(shared, &lent).await?);
+    }
+    Ok(Environments { environments })
+}
+
+/// One more like another.
+fn again(
+    shared: &Arc<Shared>,
+    origin: &Lent,
+    live: Live,
+    name: Option<String>,
+    expires: Option<Instant>,
+) -> Arc<Lent> {
+    lend(shared, live, |id, number, directory| Lent {
+        id,
+        owner: origin.owner.clone(),
+        number,
+        name,
+        from: origin.from.clone(),
+        network: origin.network.clone(),
+        directory,
+        forked_from: Some(origin.id.clone()),
+        warnings: origin.warnings.clone(),
+        expires,
+        live: Arc::default(),
+    })
+}
+
+/// `environment_snapshot`
+pub(super) async fn snapshot(
+    shared: &Arc<Shared>,
+    owner: &Owner,
+    id: &EnvironmentId,
+    name: Option<String>,
+) -> Result<Snapshot, Failure> {
+    let lent = shared.environment(owner, id)?;
+    let (ground, frozen, beginning) =
+        freeze(shared, &lent, "take a snapshot of an environment").await?;
+    let changes = super::project::count(&lent).await;
+    let snapshot = Arc::new(super::Snapshot {
+        id: SnapshotId::random(),
+        owner: owner.clone(),
+        environment: lent,
+        ground,
+        frozen,
+        beginning,
+    });
+    let answer = Snapshot {
+        snapshot: snapshot.id.clone(),
+        environment: id.clone(),
+        name,
+        changes,
+    };
+    shared.all().snapshots.insert(snapshot.id.clone(), snapshot);
+    Ok(answer)
+}
+
+/// `environment_restore`
+pub(super) async fn restore(
+    shared: &Arc<Shared>,
+    owner: &Owner,
+    id: &SnapshotId,
+    as_new: bool,
+) -> Result<Environment, Failure> {
+    let snapshot = shared.snapshot(owner, id)?;
+    let origin = snapshot.environment.clone();
+    let worker = shared.clone();
+    let relaunch = move |snapshot: &super::Snapshot| {
+        launch(
+            &worker,
+            snapshot.ground.clone(),
+            Some(&snapshot.frozen),
+            Some(snapshot.beginning.clone()),
+            &snapshot.environment.network,
+        )
+    };
+    if as_new {
+        let live = blocking(move || relaunch(&snapshot)).await?;
+        let lent = again(shared, &origin, live, origin.name.clone(), None);
+        return describe(shared, &lent).await;
+    }
+    let lent = shared.environment(owner, &origin.id)?;
+    let mut slot = lent.live.clone().write_owned().await;
+    blocking(move || {
+        if slot.is_none() {
+            return Err(Failure::no_such_environment(&snapshot.environment.id));
+        }
+        let fresh = relaunch(&snapshot)?;
+        *slot = Some(fresh);
+        Ok(())
+    })
+    .await?;
+    describe(shared, &lent).await
+}
+
+/// Tells a call's listener how far realising is.
+pub(super) struct Told<'a>(pub(super) &'a dyn Listener);
+
+impl Told<'_> {
+    fn step(&self, phase: Phase, done: u64, total: Option<u64>) {
+        let message = match phase {
+            Phase::Index => "reading the lists of packages",
+            Phase::Download => "fetching packages",
+            Phase::Unpack => "unpacking packages",
+            Phase::Configure => "configuring packages",
+            Phase::Finish => "finishing",
+        };
+        self.0.hear(Event::Step {
+            message,
+            done,
+            total,
+        });
+    }
+}
+
+impl Progress for Told<'_> {
+    fn started(&self, phase: Phase, total: u64) {
+        self.step(phase, 0, Some(total));
+    }
+
+    fn advance(&self, _: Phase, _: u64) {}
+
+    fn finished(&self, _: Phase) {}
+}

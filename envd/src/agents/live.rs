@@ -1,0 +1,178 @@
+//! One lent environment: what it is made of, and the processes in it.
+
+use std::{
+    net::TcpListener,
+    os::fd::OwnedFd,
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
+
+use envd_agents::{
+    changes::Base,
+    egress::{Allowlist, Egress, Event, Limits},
+    service::{
+        EnvironmentId, Failure, Owner,
+        environment::{Network, Source},
+    },
+};
+use envd_shims::Resident;
+use envd_store::Hold;
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared, blueprint::Blueprint, checkout::Checkout, failure, inside::Inside, layers::Layers,
+};
+use crate::config::EnvironmentSection;
+
+/// What all forks of an environment have in common.
+#[derive(Debug)]
+pub(super) struct Ground {
+    /// How it is launched.
+    pub(super) blueprint: Blueprint,
+    /// Digest of its root.
+    pub(super) root: Option<String>,
+    /// What it was realised from, to add packages to.
+    pub(super) section: Option<EnvironmentSection>,
+    /// Keeps its view from gc.
+    pub(super) _hold: Option<Hold>,
+}
+
+/// What is left of an environment when its processes are gone.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) ground: Arc<Ground>,
+    pub(super) layers: Layers,
+    pub(super) beginning: Beginning,
+}
+
+/// What its project was when it began.
+#[derive(Clone, Debug)]
+pub(super) struct Beginning {
+    /// When that was.
+    pub(super) base: Base,
+    /// The commit that was checked out.
+    pub(super) checkout: Checkout,
+}
+
+/// An environment in which commands can be run.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) body: Body,
+    /// Its root, to look at files as they are inside.
+    pub(super) root: Arc<OwnedFd>,
+    _proxy: Option<Proxy>,
+    /// After the body: nothing may have the layers mounted when they go.
+    pub(super) parts: Parts,
+}
+
+/// Its PID 1. When this is dropped, every process inside is gone.
+#[derive(Debug)]
+pub(super) struct Body(Option<Resident>);
+
+impl Body {
+    pub(super) fn resident(&self) -> Option<&Resident> {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let Some(resident) = self.0.take() else {
+            return;
+        };
+        let Ok(gone) = resident.pidfd().try_clone_to_owned() else {
+            return;
+        };
+        drop(resident);
+        // The kernel kills all that is inside; nothing in there can hold that up.
+        while let Err(rustix::io::Errno::INTR) =
+            poll(&mut [PollFd::new(&gone, PollFlags::IN)], None)
+        {}
+    }
+}
+
+/// The way out of an environment, which ends when this is dropped.
+#[derive(Debug)]
+struct Proxy(CancellationToken);
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Live {
+    /// Launches one. Blocks; in a thread of a runtime, which is to serve its way out.
+    pub(super) fn launch(
+        shared: &Shared,
+        parts: Parts,
+        network: &Network,
+    ) -> Result<Self, Failure> {
+        let plan = parts.ground.blueprint.with(&parts.layers);
+        let step = "launching the environment";
+        let mut resident = shared
+            .launcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .launch(&plan)
+            .map_err(|error| failure::internal(step, &error))?;
+        let root = resident.take_root();
+        let listening = resident.take_listening();
+        let body = Body(Some(resident));
+        let root =
+            root.ok_or_else(|| failure::without_cause(step, "its root was not handed out"))?;
+        let mut live = Self {
+            body,
+            root: Arc::new(root),
+            _proxy: None,
+            parts,
+        };
+        if let (Network::Allow(names), Some(socket)) = (network, listening) {
+            live._proxy = Some(serve(names, socket)?);
+        }
+        Ok(live)
+    }
+
+    /// Ends its processes.
+    pub(super) fn end(self) -> Parts {
+        let Self { body, parts, .. } = self;
+        drop(body);
+        parts
+    }
+
+    /// Whether anything runs inside.
+    pub(super) fn is_busy(&self) -> bool {
+        Inside::new(&self.root).processes() > 1
+    }
+}
+
+/// Serves the way out to these names.
+fn serve(names: &[String], socket: OwnedFd) -> Result<Proxy, Failure> {
+    let list = Allowlist::parse(names.iter().map(String::as_str))
+        .map_err(|error| failure::internal("reading the list of names", &error))?;
+    let reporter = |event: Event| tracing::debug!(?event, "egress");
+    let proxy = Egress::new(Arc::new(list), Arc::new(reporter), Limits::default());
+    let cancellation = CancellationToken::new();
+    let serving = proxy.serve(TcpListener::from(socket), cancellation.clone());
+    tokio::runtime::Handle::current().spawn(serving);
+    Ok(Proxy(cancellation))
+}
+
+/// An environment as its owner knows it.
+#[derive(Debug)]
+pub(super) struct Lent {
+    pub(super) id: EnvironmentId,
+    pub(super) owner: Owner,
+    /// Counts environments, so that lists are in order.
+    pub(super) number: u64,
+    pub(super) name: Option<String>,
+    pub(super) from: Source,
+    pub(super) network: Network,
+    pub(super) directory: String,
+    pub(super) forked_from: Option<EnvironmentId>,
+    pub(super) warnings: Vec<String>,
+    pub(super) expires: Option<Instant>,
+    /// Commands and looks at files share it; what launches it anew has it alone. `None` once it is gone.
+    pub(super) live: Arc<tokio::sync::RwLock<Option<Live>>>,
+}

@@ -87,14 +87,13 @@ impl Container {
 }
 
 impl Drop for Container {
-    /// The end of PID 1 is the end of all of it.
+    /// In this order, because unshare complains when it is told of a PID 1 that was killed.
     fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
         if let Some(pid1) = self.pid1 {
             let _ = kill(Pid::from_raw(pid1 as i32), Signal::SIGKILL);
-        } else {
-            let _ = self.process.kill();
         }
-        let _ = self.process.wait();
     }
 }
 

@@ -88,9 +88,7 @@ fn pause(inside: u32) -> Duration {
 
 fn median(mut times: Vec<Duration>) -> u128 {
     times.sort_unstable();
-    times
-        .get(times.len() / 2)
-        .map_or(0, std::time::Duration::as_nanos)
+    times.get(times.len() / 2).map_or(0, Duration::as_nanos)
 }
 
 /// A connection that stays.

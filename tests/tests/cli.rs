@@ -1,6 +1,9 @@
 //! What people read and type: errors with a place and a way out, guesses that are told, output for machines.
 
-use envd_tests::{sandbox::Sandbox, world::World};
+use envd_tests::{
+    sandbox::{Sandbox, finish},
+    world::World,
+};
 
 /// Writes an `envd.toml` and returns what `envd lock` says about it.
 fn complaint(text: &str) -> envd_tests::sandbox::Outcome {
@@ -170,6 +173,23 @@ fn completions_for_the_usual_shells() {
         let outcome = sandbox.envd(&["completions", shell]).ok();
         assert!(outcome.stdout.contains("envd"), "{outcome}");
     }
+}
+
+/// An image is to need nothing else for its PID 1, under the name that its build knows.
+#[test]
+fn the_pid_1_that_is_written_behaves_as_it_is_called() {
+    let sandbox = Sandbox::new();
+    sandbox.envd(&["pid1", "--output", "tini"]).ok();
+    let script = ["-s", "-e", "3", "--", "sh", "-c", "exit 3"];
+    let tini = sandbox.project().join("tini");
+    finish(sandbox.command(tini).args(script)).code(0);
+    sandbox
+        .envd(&["pid1", "--output", "tini"])
+        .code(2)
+        .says(&["tini exists already", "--force"]);
+    sandbox.envd(&["pid1", "--force", "-o", "envd-init"]).ok();
+    let plain = sandbox.project().join("envd-init");
+    finish(sandbox.command(plain).args(["sh", "-c", "exit 3"])).code(3);
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod logging;
 pub mod logs;
 pub mod operations;
 mod output;
+pub mod pid1;
 mod progress;
 pub mod ps;
 pub mod remove;
@@ -144,6 +145,7 @@ pub enum Command {
     Store(store::Arguments),
     Gc(gc::Arguments),
     Image(image::Arguments),
+    Pid1(pid1::Arguments),
     Doctor(doctor::Arguments),
     Uninstall(uninstall::Arguments),
     Completions(completions::Arguments),
@@ -206,6 +208,7 @@ fn dispatch(
         Command::Add(arguments) => add::run(&arguments, context),
         Command::Remove(arguments) => remove::run(&arguments, context),
         Command::Completions(arguments) => completions::run(&arguments, context),
+        Command::Pid1(arguments) => pid1::run(&arguments, context),
         Command::Schema(arguments) => schema::run(&arguments, context),
         Command::Down(arguments) => down::run(&arguments, context),
         Command::Ps(arguments) => ps::run(&arguments, context),
@@ -252,6 +255,7 @@ fn with_operations(
         | Command::Down(_)
         | Command::Ps(_)
         | Command::Logs(_)
+        | Command::Pid1(_)
         | Command::Schema(_) => {
             unreachable!("these need no operations")
         }

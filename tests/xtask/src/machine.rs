@@ -27,7 +27,7 @@ pub const FOR_TESTS: [&str; 14] = [
 ];
 
 /// Debian packages that benchmarks need on top: the peers.
-pub const FOR_BENCHMARKS: [&str; 2] = ["bubblewrap", "mmdebstrap"];
+pub const FOR_BENCHMARKS: [&str; 3] = ["bubblewrap", "mmdebstrap", "tini"];
 
 /// The ordinary user, the same one that the tests make for themselves.
 pub const ORDINARY_USER: &str = "envd-tester";
@@ -116,11 +116,29 @@ pub fn build_envd() -> Result<PathBuf> {
         return Ok(fs::canonicalize(given)?);
     }
     succeed(cargo().args(["build", "--release", "--package", "envd", "--bin", "envd"]))?;
+    Ok(release_directory().join("envd"))
+}
+
+/// Where cargo puts what it builds with `--release`.
+fn release_directory() -> PathBuf {
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(directory) => workspace().join(directory),
         None => workspace().join("target"),
     };
-    Ok(target.join("release/envd"))
+    target.join("release")
+}
+
+/// An example program of envd's, built as it would be shipped.
+pub fn build_example(name: &str) -> Result<PathBuf> {
+    succeed(cargo().args(["build", "--release", "--package", "envd", "--example", name]))?;
+    Ok(release_directory().join("examples").join(name))
+}
+
+/// Compiles a C program that stands alone.
+pub fn compile(source: &Path, options: &[&str], program: &Path) -> Result<()> {
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O2", "-static"]).args(options);
+    succeed(compiler.arg("-o").arg(program).arg(source))
 }
 
 /// The values of one option that may be given more than once, and a check that nothing else is there.

@@ -13,7 +13,8 @@ const HELP: &str = "\
 cargo xtask test  [--only NAME]...              build everything, run every test; as root also as an ordinary user
 cargo xtask bench [--only NAME]... [--runs N]   measure envd and its peers in one run, print the table
 
-In `test`, NAME is part of the name of a test executable, such as `hostile`; in `bench`, NAME is one of: entry realise add lock search gc leftovers.
+In `test`, NAME is part of the name of a test executable, such as `hostile`; in `bench`, NAME is one of: entry daemon-run shim exec
+new-environment idle pid1 realise add lock search gc leftovers.
 As root, what they need is installed by apt-get (tests/xtask/src/machine.rs).
 ";
 

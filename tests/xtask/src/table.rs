@@ -43,7 +43,8 @@ pub fn seconds(time: Duration) -> String {
         v if v >= 10.0 => format!("{v:.1} s"),
         v if v >= 1.0 => format!("{v:.2} s"),
         v if v >= 0.1 => format!("{:.0} ms", v * 1e3),
-        v => format!("{:.2} ms", v * 1e3),
+        v if v >= 1e-3 => format!("{:.2} ms", v * 1e3),
+        v => format!("{:.0} µs", v * 1e6),
     }
 }
 

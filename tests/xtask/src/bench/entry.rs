@@ -1,6 +1,9 @@
 //! Entry: `envd run -- true` against bubblewrap on the very same root.
 
-use std::process::Command;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use super::world::World;
 use crate::{
@@ -13,20 +16,10 @@ const ROUNDS: usize = 300;
 
 /// Rows of the table.
 pub fn rows(world: &World) -> Result<Vec<Row>> {
-    let project = world.project("entry", "debian:trixie", &["coreutils"])?;
-    let store = world.store("entry");
-    let run = || world.envd(&project, &store, &["run", "--", "true"]);
-    time(&mut run())?;
+    let (project, store) = realised(world)?;
+    let run = || world.envd(&project, &store, &["run", "--no-daemon", "--", "true"]);
     let view = view_of(world, &project, &store)?;
-    let bubblewrap = || {
-        let mut command = Command::new("bwrap");
-        command
-            .args(["--unshare-all", "--share-net", "--ro-bind", &view, "/"])
-            .args([
-                "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "true",
-            ]);
-        command
-    };
+    let bubblewrap = || bubblewrap(&view);
     interleaved(
         WARM_UP,
         [&mut || time(&mut run()), &mut || time(&mut bubblewrap())],
@@ -55,8 +48,27 @@ pub fn rows(world: &World) -> Result<Vec<Row>> {
     }])
 }
 
+/// The project whose environment is entered, and the store in which that is realised.
+pub fn realised(world: &World) -> Result<(PathBuf, PathBuf)> {
+    let project = world.project("entry", "debian:trixie", &["coreutils"])?;
+    let store = world.store("entry");
+    time(&mut world.envd(&project, &store, &["run", "--no-daemon", "--", "true"]))?;
+    Ok((project, store))
+}
+
+/// `true` by bubblewrap, in a directory as its root.
+pub fn bubblewrap(view: &str) -> Command {
+    let mut command = Command::new("bwrap");
+    command
+        .args(["--unshare-all", "--share-net", "--ro-bind", view, "/"])
+        .args([
+            "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "true",
+        ]);
+    command
+}
+
 /// The directory that is the environment's lower layer, from the plan.
-fn view_of(world: &World, project: &std::path::Path, store: &std::path::Path) -> Result<String> {
+pub fn view_of(world: &World, project: &Path, store: &Path) -> Result<String> {
     let output = world
         .envd(project, store, &["run", "--print-plan", "--", "true"])
         .output()?;

@@ -1,10 +1,16 @@
 //! `cargo xtask bench`: ours and the peers', side by side, from one run.
 
+mod daemon;
 mod entry;
+mod idle;
 mod indexes;
+mod latency;
 mod leftovers;
 mod objects;
+mod pid1;
+mod process;
 mod realise;
+mod warm;
 mod world;
 
 use crate::{
@@ -18,8 +24,14 @@ use world::World;
 type Group = fn(&World) -> Result<Vec<table::Row>>;
 
 /// The groups of rows, by the name that `--only` takes.
-const GROUPS: [(&str, Group); 7] = [
+const GROUPS: [(&str, Group); 13] = [
     ("entry", entry::rows),
+    ("daemon-run", daemon::rows_of_running),
+    ("shim", daemon::rows_of_shims),
+    ("exec", latency::rows_of_executing),
+    ("new-environment", latency::rows_of_opening),
+    ("idle", idle::rows),
+    ("pid1", pid1::rows),
     ("realise", realise::rows),
     ("add", realise::rows_of_adding),
     ("lock", indexes::rows_of_locking),

@@ -1,0 +1,177 @@
+//! A thousand environments that do nothing: their memory, their wake-ups, their end; and the daemon with one of them.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use super::{process, warm::Warm, world::World};
+use crate::{
+    machine::build_example,
+    measure::{Result, time},
+    table::Row,
+};
+
+const COUNT: u64 = 1000;
+/// How long wake-ups are counted.
+const WATCH: Duration = Duration::from_secs(3);
+/// How long everything may take to be gone when the daemon is stopped.
+const GONE: Duration = Duration::from_secs(2);
+/// After that, something will stay.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the daemon may hold with one environment, in KiB.
+const DAEMON: u64 = 12 * 1024;
+/// The kernel gives memory back when it gets to it. Less than this, in KiB, in a second is the machine's own noise.
+const NOISE: u64 = 512;
+
+/// A client that keeps environments open until this is dropped.
+struct Client(Child);
+
+impl Client {
+    fn start(warm: &Warm<'_>, latency: &Path, count: u64, network: &str) -> Result<Self> {
+        let mut command = warm.program(latency);
+        command
+            .args(["idle", &count.to_string(), network])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut client = Self(command.spawn()?);
+        let output = client.0.stdout.take().ok_or("no output")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        match line.trim_end() {
+            "ready" => Ok(client),
+            _ => Err(format!("{count} environments cannot be opened").into()),
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// What was seen of so many environments.
+struct Seen {
+    /// KiB each.
+    memory: u64,
+    /// Context switches of all of it.
+    switches: u64,
+    /// From `envd daemon stop` until the last process was gone.
+    end: Duration,
+}
+
+/// Rows of the table.
+pub fn rows(world: &World) -> Result<Vec<Row>> {
+    let latency = build_example("latency")?;
+    let shared = see(world, &latency, "shared")?;
+    let private = see(world, &latency, "private")?;
+    let mut rows = vec![
+        memory(&shared, "without a network namespace", 150, 55),
+        memory(&private, "with a network namespace", 350, 244),
+    ];
+    let switches = shared.switches + private.switches;
+    rows.push(Row {
+        what: format!("wake-ups of {COUNT} idle environments and their daemon"),
+        ours: format!(
+            "{:.1} a second",
+            switches as f64 / (2.0 * WATCH.as_secs_f64())
+        ),
+        peer: "–".to_owned(),
+        target: "0 a second".to_owned(),
+        met: switches == 0,
+        distance: format!("{switches} in {} s", 2 * WATCH.as_secs()),
+    });
+    let end = shared.end.max(private.end);
+    rows.push(Row {
+        what: format!("{COUNT} environments gone after `envd daemon stop`"),
+        ours: format!("{:.2} s", end.as_secs_f64()),
+        peer: format!(
+            "– (without network namespaces {:.2} s, with {:.2} s)",
+            shared.end.as_secs_f64(),
+            private.end.as_secs_f64()
+        ),
+        target: format!("within {} s", GONE.as_secs()),
+        met: end <= GONE,
+        distance: format!("{:.2} × the limit", end.as_secs_f64() / GONE.as_secs_f64()),
+    });
+    rows.push(daemon(world, &latency)?);
+    Ok(rows)
+}
+
+fn see(world: &World, latency: &Path, network: &str) -> Result<Seen> {
+    let warm = Warm::start(world)?;
+    let pid = warm.pid()?;
+    let before = settled()?;
+    let client = Client::start(&warm, latency, COUNT, network)?;
+    let after = settled()?;
+    let household = process::household(pid)?;
+    if (household.len() as u64) < COUNT {
+        let message = format!("{} processes are no {COUNT} environments", household.len());
+        return Err(message.into());
+    }
+    let switches = process::switches(&household)?;
+    sleep(WATCH);
+    let switches = process::switches(&household)? - switches;
+    let start = Instant::now();
+    time(&mut warm.envd(&["daemon", "stop"]))?;
+    process::until("every process is gone", PATIENCE, || {
+        let left = household.iter().any(|pid| process::exists(*pid));
+        Ok((!left).then_some(()))
+    })?;
+    let end = start.elapsed();
+    drop(client);
+    Ok(Seen {
+        memory: before.saturating_sub(after) / COUNT,
+        switches,
+        end,
+    })
+}
+
+fn memory(seen: &Seen, name: &str, limit: u64, floor: u64) -> Row {
+    Row {
+        what: format!("{COUNT} idle environments at once, {name}: memory of the machine for each"),
+        ours: format!("{} KB", seen.memory),
+        peer: format!("{floor} KB (the floor, measured once)"),
+        target: format!("under {limit} KB"),
+        met: seen.memory < limit,
+        distance: format!("{:.2} × the limit", seen.memory as f64 / limit as f64),
+    }
+}
+
+fn daemon(world: &World, latency: &Path) -> Result<Row> {
+    let warm = Warm::start(world)?;
+    let pid = warm.pid()?;
+    let client = Client::start(&warm, latency, 1, "shared")?;
+    sleep(WATCH);
+    let resident = process::resident(pid)?;
+    drop(client);
+    Ok(Row {
+        what: "the daemon's resident set, idle with one environment".to_owned(),
+        ours: format!("{:.1} MB", resident as f64 / 1024.0),
+        peer: "–".to_owned(),
+        target: "under 12 MB".to_owned(),
+        met: resident < DAEMON,
+        distance: format!("{:.2} × the limit", resident as f64 / DAEMON as f64),
+    })
+}
+
+/// The machine's available memory in KiB, once that has come to rest.
+fn settled() -> Result<u64> {
+    let available = || process::number(Path::new("/proc/meminfo"), "MemAvailable");
+    let mut last = available()?;
+    for _ in 0..PATIENCE.as_secs() {
+        sleep(Duration::from_secs(1));
+        let now = available()?;
+        if now.abs_diff(last) < NOISE {
+            return Ok(now);
+        }
+        last = now;
+    }
+    // A machine that never rests: what it has now is as good as anything.
+    Ok(last)
+}

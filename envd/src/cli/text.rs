@@ -43,6 +43,5 @@ envd itself
 {options}
 
 Examples: envd init && envd run -- make test; envd x hello -- hello
-Exit codes: 2 usage or configuration, 3 no solution, 4 download, 5 integrity, 6 this machine,
-7 store, 1 anything else; run, enter and x pass on what they ran.
+Exit codes: 2 usage, 3 no solution, 4 download, 5 integrity, 6 this machine, 7 store, 1 others.
 ";

@@ -33,8 +33,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn program(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("container");
-        fs::create_dir_all(&directory).expect("the build's own directory");
+        // The build's own directory, where that is ours.
+        let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("container");
+        let uid = nix::unistd::geteuid();
+        let own = std::env::temp_dir().join(format!("envd-init-tests-{uid}"));
+        let usable = |directory: &PathBuf| {
+            fs::create_dir_all(directory).is_ok()
+                && fs::write(directory.join(format!("{}.probe", std::process::id())), "").is_ok()
+                && fs::remove_file(directory.join(format!("{}.probe", std::process::id()))).is_ok()
+        };
+        let directory = [built, own].into_iter().find(usable);
+        let directory = directory.expect("a directory to write to");
         let others = ["tini-static", "docker-init", "anything"];
         for name in NAMES.into_iter().chain(others) {
             // Another run of these tests may be executing what is there.

@@ -235,12 +235,23 @@ impl Drop for Place {
 
 /// Runs a command without input to its end.
 pub fn finish(mut command: Command) -> Outcome {
-    let child = command
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped());
+    let start = Instant::now();
+    let child = loop {
+        match command.spawn() {
+            // A test beside this one has just forked while the program was being copied, and not executed anything yet.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::ExecutableFileBusy
+                    && start.elapsed() < PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            spawned => break spawned.unwrap(),
+        }
+    };
     await_end(child)
 }
 

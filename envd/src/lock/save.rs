@@ -158,11 +158,14 @@ fn sweep(directory: &Path, name: &OsStr) {
         if !ours || !is_file {
             continue;
         }
-        let abandoned = File::open(entry.path())
-            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
-        if abandoned {
+        let Ok(file) = File::open(entry.path()) else {
+            continue;
+        };
+        // Held until it is removed: its writer may be between making and locking it, and takes another name if it cannot.
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             // Someone else's sweep may be faster; what cannot be removed does no harm.
             let _ = fs::remove_file(entry.path());
         }
+        drop(file);
     }
 }

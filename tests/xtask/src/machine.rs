@@ -26,6 +26,15 @@ pub const FOR_TESTS: [&str; 14] = [
     "zstd",
 ];
 
+/// Programs that tests drive wherever they come from, and the Debian packages that have them.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("curl", "curl"),
+    ("git", "git"),
+    ("npm", "npm"),
+    ("openssl", "openssl"),
+    ("python3", "python3-venv"),
+];
+
 /// Debian packages that benchmarks need on top: the peers.
 pub const FOR_BENCHMARKS: [&str; 3] = ["bubblewrap", "mmdebstrap", "tini"];
 
@@ -34,10 +43,14 @@ pub const ORDINARY_USER: &str = "envd-tester";
 
 /// Installs what is missing, as root; otherwise says what is.
 pub fn prepare(packages: &[&str]) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = |program: &str| std::env::split_paths(&path).any(|at| at.join(program).exists());
+    let programs = PROGRAMS.iter().filter(|(program, _)| !on_path(program));
     let missing: Vec<_> = packages
         .iter()
         .copied()
         .filter(|package| !is_installed(package))
+        .chain(programs.map(|(_, package)| *package))
         .collect();
     if missing.is_empty() {
         return Ok(());

@@ -66,9 +66,15 @@ const DAEMON_IDLE: u64 = 600;
 pub struct HostVariables(BTreeMap<OsString, OsString>);
 
 impl HostVariables {
-    /// Those of this process.
+    /// Those of this process. Started from an empty environment, as by some editors, its user is at home all the same.
     pub fn of_this_process() -> Self {
-        Self(std::env::vars_os().collect())
+        let mut all: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        if !all.contains_key(OsStr::new(variable::HOME)) {
+            let accounts = std::fs::read("/etc/passwd").unwrap_or_default();
+            let home = home_in(&accounts, rustix::process::getuid().as_raw());
+            all.extend(home.map(|home| (variable::HOME.into(), home)));
+        }
+        Self(all)
     }
 
     /// The value of a variable.
@@ -98,6 +104,18 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for HostVariable
                 .collect(),
         )
     }
+}
+
+/// The home directory of a user (passwd(5)).
+fn home_in(accounts: &[u8], uid: u32) -> Option<OsString> {
+    let uid = uid.to_string();
+    let mut lines = accounts.split(|byte| *byte == b'\n');
+    lines.find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
+        let own = fields.get(2).is_some_and(|field| *field == uid.as_bytes());
+        let home = fields.get(5).filter(|home| home.starts_with(b"/") && own)?;
+        Some(OsStr::from_bytes(home).to_owned())
+    })
 }
 
 /// What holds for every command of this user.
@@ -429,6 +447,15 @@ mod tests {
         let mut all = vec![("HOME", "/home/ada"), ("XDG_CONFIG_HOME", home)];
         all.extend(pairs);
         Settings::load(&variables(&all), 1000)
+    }
+
+    #[test]
+    fn whoever_has_no_home_variable_is_at_home_as_the_accounts_say() {
+        let accounts = b"root:x:0:0::/root:/bin/sh\n\nada:x:1000:1000:Ada,,,:/home/ada:/bin/sh\nodd:x:7:7::nowhere:\n";
+        let home = |uid| home_in(accounts, uid);
+        assert_eq!(home(1000).unwrap(), "/home/ada");
+        assert_eq!(home(0).unwrap(), "/root");
+        assert_eq!((home(7), home(5)), (None, None));
     }
 
     #[test]

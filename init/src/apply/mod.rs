@@ -171,6 +171,15 @@ fn step(
             sys::close(socket);
             Ok(())
         }
+        Operation::Node {
+            directory,
+            name,
+            node,
+        } => {
+            sys::change_directory_to(table.need(directory)?)?;
+            sys::make_file_at(AT_FDCWD, name, 0o666)?;
+            sys::bind(node, name)
+        }
         Operation::HandRoot { root } => sys::send(owner, &ROOT.to_ne_bytes(), &[table.need(root)?]),
         Operation::LandlockRuleset { to, files, scoped } => {
             table.put(to, sys::landlock_ruleset(files, scoped)?)

@@ -99,6 +99,9 @@ operations! {
     27 Filter { instructions: &'p [u8], listen: bool, root: Slot, }
     /// Hand what a slot holds, the root, to the owner.
     28 HandRoot { root: Slot, }
+    /// Bind a node of the host to a new file in an opened directory. By mount(2), which makes no mount namespace for what is
+    /// not attached yet.
+    29 Node { directory: Slot, name: &'p CStr, node: &'p CStr, }
 }
 
 /// What to make where nothing is.

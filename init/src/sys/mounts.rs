@@ -10,6 +10,12 @@ pub fn mount(kind: &CStr, target: &CStr, flags: usize, options: &CStr) -> Result
     unsafe { call!(MOUNT, kind, target, kind, flags, options) }.map(drop)
 }
 
+/// Binds the mount at a path to another one.
+pub fn bind(source: &CStr, target: &CStr) -> Result<(), Errno> {
+    // SAFETY: both strings end in a zero byte and are only read.
+    unsafe { call!(MOUNT, source, target, 0usize, MS_BIND, 0usize) }.map(drop)
+}
+
 /// Cuts the mount namespace off from others: what is mounted on either side stays there.
 pub fn make_mounts_private() -> Result<(), Errno> {
     // SAFETY: the one string ends in a zero byte.

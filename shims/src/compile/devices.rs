@@ -74,28 +74,12 @@ impl Compiler<'_> {
         name: &str,
     ) -> Result<(), LaunchError> {
         let origin = mount_error(&node.display().to_string(), &target.join(name));
-        let tree = self.slot();
-        let (node, name) = (c_path(node)?, text(name)?);
-        for operation in [
-            Operation::CopyTree {
-                to: tree,
-                path: &node,
-                optional: false,
-            },
-            Operation::MakeFile {
-                parent: directory,
-                path: &name,
-                mode: 0o666,
-                content: b"",
-            },
-            Operation::Attach {
-                tree,
-                on: directory,
-                path: &name,
-            },
-        ] {
-            self.push(operation, origin.clone());
-        }
+        let operation = Operation::Node {
+            directory,
+            name: &text(name)?,
+            node: &c_path(node)?,
+        };
+        self.push(operation, origin);
         Ok(())
     }
 }

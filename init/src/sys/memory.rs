@@ -6,14 +6,14 @@ use core::{
     ptr, slice,
 };
 
-use super::{Descriptor, Errno, call, constant::*};
+use super::{Errno, call, constant::*};
 
 const PROT_READ: i32 = 1;
 const PROT_WRITE: i32 = 2;
 const MAP_PRIVATE: i32 = 2;
 const MAP_ANONYMOUS: i32 = 0x20;
 
-/// A mapping of its own, zeroed or a file's content; given back when dropped.
+/// A mapping of its own, zeroed; given back when dropped.
 #[derive(Debug)]
 pub struct Region {
     start: *mut u8,
@@ -23,22 +23,12 @@ pub struct Region {
 impl Region {
     /// Zeroes.
     pub fn new(length: usize) -> Result<Self, Errno> {
-        Self::map(length, -1, MAP_PRIVATE | MAP_ANONYMOUS)
-    }
-
-    /// A private copy of the first `length` bytes of a file, which must be that long and must not be cut short while this
-    /// lives: touching what is not there any more ends the process.
-    pub fn of_file(file: Descriptor, length: usize) -> Result<Self, Errno> {
-        Self::map(length, file, MAP_PRIVATE)
-    }
-
-    fn map(length: usize, file: Descriptor, flags: i32) -> Result<Self, Errno> {
         if length == 0 {
             return Err(Errno(EINVAL));
         }
-        let protection = PROT_READ | PROT_WRITE;
+        let (protection, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
         // SAFETY: a mapping at a place of the kernel's choice, of which nothing else knows.
-        let start = unsafe { call!(MMAP, 0usize, length, protection, flags, file, 0) }?;
+        let start = unsafe { call!(MMAP, 0usize, length, protection, flags, -1, 0) }?;
         Ok(Region {
             start: ptr::with_exposed_provenance_mut(start),
             length,

@@ -104,26 +104,6 @@ pub fn execute(program: &CStr, arguments: &Vector<'_>, environment: &Vector<'_>)
     result.err().unwrap_or(Errno(EIO))
 }
 
-/// Executes an opened program.
-pub fn execute_descriptor(
-    program: Descriptor,
-    arguments: &Vector<'_>,
-    environment: &Vector<'_>,
-) -> Errno {
-    // SAFETY: as above.
-    let result = unsafe {
-        call!(
-            EXECVEAT,
-            program,
-            c"",
-            arguments.as_ptr(),
-            environment.as_ptr(),
-            AT_EMPTY_PATH,
-        )
-    };
-    result.err().unwrap_or(Errno(EIO))
-}
-
 /// How a child changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {

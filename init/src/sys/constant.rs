@@ -57,6 +57,7 @@ pub const MS_RDONLY: usize = 1;
 pub const MS_NOSUID: usize = 2;
 pub const MS_NODEV: usize = 4;
 pub const MS_NOEXEC: usize = 8;
+pub const MS_REMOUNT: usize = 32;
 pub const MS_BIND: usize = 4096;
 pub const MS_REC: usize = 16384;
 pub const MS_PRIVATE: usize = 1 << 18;

@@ -16,20 +16,24 @@ pub fn bind(source: &CStr, target: &CStr) -> Result<(), Errno> {
     unsafe { call!(MOUNT, source, target, 0usize, MS_BIND, 0usize) }.map(drop)
 }
 
+/// Makes a mount read-only, and without set-user-id, devices and programs.
+pub fn make_read_only(path: &CStr) -> Result<(), Errno> {
+    let flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    // SAFETY: the one string ends in a zero byte and is only read.
+    unsafe { call!(MOUNT, 0usize, path, 0usize, flags, 0usize) }.map(drop)
+}
+
 /// Cuts the mount namespace off from others: what is mounted on either side stays there.
 pub fn make_mounts_private() -> Result<(), Errno> {
     // SAFETY: the one string ends in a zero byte.
     unsafe { call!(MOUNT, 0usize, c"/", 0usize, MS_REC | MS_PRIVATE, 0usize) }.map(drop)
 }
 
-/// Copies the mount at `path`, with what is mounted below it if `recursive`, without attaching it anywhere.
-pub fn copy_tree(directory: Descriptor, path: &CStr, recursive: bool) -> Result<Descriptor, Errno> {
-    let mut flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= AT_RECURSIVE;
-    }
+/// Copies the mount at `path`, with what is mounted below it, without attaching it anywhere.
+pub fn copy_tree(path: &CStr) -> Result<Descriptor, Errno> {
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE;
     // SAFETY: `path` ends in a zero byte.
-    unsafe { call!(OPEN_TREE, directory, path, flags) }.map(|fd| fd as Descriptor)
+    unsafe { call!(OPEN_TREE, AT_FDCWD, path, flags) }.map(|fd| fd as Descriptor)
 }
 
 /// Mounts a detached tree on `path` below `directory`; on `directory` itself when `path` is empty.

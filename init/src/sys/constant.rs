@@ -53,6 +53,7 @@ pub const S_IFDIR: u32 = 0o040_000;
 pub const S_IFREG: u32 = 0o100_000;
 pub const S_IFLNK: u32 = 0o120_000;
 
+pub const SECBIT_NOROOT: u32 = 1;
 pub const MS_RDONLY: usize = 1;
 pub const MS_NOSUID: usize = 2;
 pub const MS_NODEV: usize = 4;
@@ -73,6 +74,8 @@ pub const MOUNT_ATTR_NODEV: u64 = 4;
 
 pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_PIDFD: u64 = 0x1000;
+pub const PIDFD_GET_MNT_NAMESPACE: usize = 0xff03;
+pub const IORING_REGISTER_FILES: u32 = 2;
 pub const CLONE_VFORK: u64 = 0x4000;
 pub const CLONE_NEWNS: u64 = 0x20000;
 pub const CLONE_NEWCGROUP: u64 = 0x0200_0000;

@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use super::{Descriptor, Errno, call, constant::*};
+use super::{Descriptor, Errno, call, close, constant::*};
 
 /// Mounts a file system (mount(2)).
 pub fn mount(kind: &CStr, target: &CStr, flags: usize, options: &CStr) -> Result<(), Errno> {
@@ -86,4 +86,39 @@ pub fn pivot_root(new: &CStr, old: &CStr) -> Result<(), Errno> {
 pub fn unmount(path: &CStr) -> Result<(), Errno> {
     // SAFETY: the string ends in a zero byte.
     unsafe { call!(UMOUNT2, path, MNT_DETACH) }.map(drop)
+}
+
+/// Keeps a process's mount namespace until some time after this process has ended: gives the descriptor that does, which is to
+/// be left open.
+///
+/// Whoever lets go of a mount namespace last waits for the kernel to take it down, most of a third of a millisecond for that of
+/// an environment, and a process's end is not told before. Files registered with an io_uring are let go of by a kernel thread
+/// (io_uring_register(2), IORING_REGISTER_FILES), which nobody waits for.
+pub fn keep_mounts(pidfd: Descriptor) -> Result<Descriptor, Errno> {
+    /// `struct io_uring_params`.
+    #[repr(C)]
+    struct Parameters([u32; 30]);
+    let mut parameters = Parameters([0; 30]);
+    // SAFETY: touches no memory.
+    let namespace = unsafe { call!(IOCTL, pidfd, PIDFD_GET_MNT_NAMESPACE, 0usize) }? as Descriptor;
+    // SAFETY: `parameters` has the size that the kernel reads and writes.
+    let ring = unsafe { call!(IO_URING_SETUP, 1, &raw mut parameters) };
+    let kept = ring.and_then(|ring| {
+        let ring = ring as Descriptor;
+        let files = [namespace];
+        // SAFETY: one descriptor is read.
+        unsafe {
+            call!(
+                IO_URING_REGISTER,
+                ring,
+                IORING_REGISTER_FILES,
+                files.as_ptr(),
+                1
+            )
+        }
+        .map(|_| ring)
+        .inspect_err(|_| close(ring))
+    });
+    close(namespace);
+    kept
 }

@@ -314,9 +314,7 @@ fn confine(kept: u64, last: u32, secure_bits: u32) -> Result<(), Errno> {
         inheritable: kept,
         ..all
     })?;
-    // Where root is as powerful as its bounding set, what it executes needs no ambient ones.
-    let ambient = if secure_bits & SECBIT_NOROOT != 0 { kept } else { 0 };
-    for capability in (0..64).filter(|capability| ambient >> capability & 1 == 1) {
+    for capability in (0..64).filter(|capability| kept >> capability & 1 == 1) {
         sys::raise_ambient(capability)?;
     }
     sys::set_secure_bits(secure_bits)

@@ -107,9 +107,7 @@ pub fn share<C: FnOnce() -> i32 + Send + 'static>(
     let argument = place.expose_provenance();
     // SAFETY: the stack is the child's alone and never unmapped; what the closure holds is its own or lives for ever, and may
     // be used beside this process (`Send`, `'static`); the kernel writes `pidfd` before the call ends.
-    let pid = unsafe {
-        arch::spawn_sharing(flags, place, enter::<C>, argument, &raw mut pidfd)
-    };
+    let pid = unsafe { arch::spawn_sharing(flags, place, enter::<C>, argument, &raw mut pidfd) };
     super::answer(pid).map(|pid| (pid as Pid, pidfd))
 }
 
@@ -131,9 +129,8 @@ pub fn spawn(stack: &mut Region, child: &mut dyn FnMut() -> i32) -> Result<Pid, 
     let argument = (&raw mut child).expose_provenance();
     // SAFETY: CLONE_VFORK suspends this process until the child is out of the shared memory, so that the two never run in
     // it at once; the stack is the child's alone, its top is aligned, and stays borrowed meanwhile.
-    let pid = unsafe {
-        arch::spawn_sharing(flags, stack.top(), enter, argument, core::ptr::null_mut())
-    };
+    let pid =
+        unsafe { arch::spawn_sharing(flags, stack.top(), enter, argument, core::ptr::null_mut()) };
     super::answer(pid).map(|pid| pid as Pid)
 }
 

@@ -32,6 +32,9 @@ use crate::{
 /// only; the plan's sources are opened before.
 const STAGE: &str = "/tmp";
 
+/// The mode of a directory that is only made to mount something on it, and of its parents.
+const MOUNT_POINT: u32 = 0o755;
+
 /// A plan, ready to be carried out any number of times.
 #[derive(Clone, Debug)]
 pub struct Program {

@@ -11,7 +11,7 @@ use envd_init::{
     sys::constant::*,
 };
 
-use super::{Compiler, c_path, text};
+use super::{Compiler, MOUNT_POINT, c_path, text};
 use crate::{
     Errno,
     error::{LaunchError, SetupError},
@@ -139,10 +139,14 @@ impl Compiler<'_> {
     /// Puts one thing over the root.
     pub(super) fn mount(&mut self, mount: &Mount, source: Source) -> Result<(), LaunchError> {
         let root = self.root;
-        if !matches!(mount, Mount::Directory { .. }) {
-            let target = mount.target();
-            self.fresh
-                .retain(|path, _| !path.starts_with(target) && target.parent() != Some(path));
+        let target = mount.target();
+        match mount {
+            Mount::Directory { .. } => {}
+            // Whether something with this name is there is not known any more.
+            Mount::File { .. } | Mount::Symlink { .. } => {
+                target.parent().and_then(|parent| self.fresh.remove(parent));
+            }
+            _ => self.cover(target),
         }
         match (mount, source) {
             (
@@ -229,6 +233,26 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    /// Something is mounted here: what is below is not what was made.
+    fn cover(&mut self, target: &Path) {
+        self.fresh.retain(|path, _| !path.starts_with(target));
+    }
+
+    /// Makes a directory and its parents where they are to lie in a tmpfs of our own. Anywhere else they are made by looking.
+    fn freshly(&mut self, target: &Path) -> Result<(), LaunchError> {
+        let mut missing = Vec::new();
+        for above in target.ancestors() {
+            if self.fresh.contains_key(above) {
+                let made = missing.into_iter().rev();
+                return made
+                    .map(|directory| self.directory(directory, MOUNT_POINT))
+                    .collect();
+            }
+            missing.push(above);
+        }
+        Ok(())
+    }
+
     fn bind(
         &mut self,
         tree: Slot,
@@ -236,6 +260,9 @@ impl Compiler<'_> {
         target: &Path,
         read_only: bool,
     ) -> Result<(), LaunchError> {
+        if source.is_dir() {
+            self.freshly(target)?;
+        }
         let place = self.ensure(target, Like::Tree(tree))?;
         let origin = mount_error(&source.display().to_string(), target);
         let attributes = attributes(read_only, target.starts_with("/dev"));
@@ -249,6 +276,7 @@ impl Compiler<'_> {
             path: c"",
         };
         self.push(operation, origin);
+        self.cover(target);
         Ok(())
     }
 
@@ -310,8 +338,7 @@ impl Compiler<'_> {
             self.push(operation, origin);
             // By way of the new mount, for what is mounted below it.
             let tree = self.ensure(target, Like::Directory)?;
-            self.fresh
-                .insert(target.to_owned(), (tree, PathBuf::new()));
+            self.fresh.insert(target.to_owned(), (tree, PathBuf::new()));
             return Ok(tree);
         }
         let size = size.map_or_else(String::new, |size| format!(",size={size}"));

@@ -17,14 +17,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Compiler, c_path};
+use super::{Compiler, MOUNT_POINT, c_path};
 use crate::{
     error::{LaunchError, SetupError},
     plan::Mount,
 };
-
-/// The mode of a directory that is only made to mount something on it, and of its parents.
-const MOUNT_POINT: u32 = 0o755;
 
 impl Compiler<'_> {
     /// Plants what can be, in the order of the plan; tells for each mount whether it is done with.
@@ -134,8 +131,14 @@ impl Bed<'_, '_> {
                 }
                 Ok(false)
             }
-            // May be a file, or nothing at all; but it must not lie behind a link.
-            Mount::Bind { .. } => Ok(self.lower_has(target).map(|_| false)?),
+            // May be a file, or nothing at all, and then its place is made when that is known; but it must not lie behind a
+            // link.
+            Mount::Bind { source, .. } => {
+                if !self.lower_has(target)? && source.is_dir() {
+                    self.make_directory(target, MOUNT_POINT)?;
+                }
+                Ok(false)
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
+    message,
     packet::{self, LONGEST, Packet},
     watched::watched,
 };
@@ -69,10 +70,13 @@ impl Channel {
 
     /// Says something. A client that does not listen is given up.
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let (bytes, memory) = message::fitting(bytes)?;
+        let descriptors: Vec<_> = memory.iter().map(|memory| memory.as_fd()).collect();
         let sent = async {
             loop {
                 let mut ready = self.socket.writable().await?;
-                let sent = ready.try_io(|socket| packet::send(socket.as_fd(), bytes, &[]));
+                let sent =
+                    ready.try_io(|socket| packet::send(socket.as_fd(), &bytes, &descriptors));
                 if let Ok(sent) = sent {
                     return sent;
                 }

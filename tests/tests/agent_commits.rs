@@ -12,17 +12,11 @@ use envd_tests::{
     daemon::Daemon,
     leftovers::Watch,
     requirement,
-    sandbox::{Outcome, Sandbox, conclude, finish},
-    user::Account,
+    sandbox::{Sandbox, conclude, finish},
+    session::{agent, everyone, sh},
     world::World,
 };
 use serde_json::Value;
-
-/// Whoever runs the tests, and an ordinary user where that is another.
-fn everyone(world: &World) -> Vec<Sandbox> {
-    let ordinary = Account::ordinary().map(|account| world.another_of(Some(account)));
-    std::iter::once(world.another()).chain(ordinary).collect()
-}
 
 fn world() -> Option<World> {
     match requirement::program("git") && requirement::program("tar") {
@@ -48,15 +42,6 @@ fn command(sandbox: &Sandbox, directory: &Path, words: &[&str]) -> Command {
 fn git(sandbox: &Sandbox, directory: &Path, words: &[&str]) -> String {
     let outcome = finish(&mut command(sandbox, directory, words)).ok();
     outcome.stdout.trim_end().to_owned()
-}
-
-fn agent(sandbox: &Sandbox, words: &[&str]) -> Outcome {
-    sandbox.envd(&[&["agent"], words].concat())
-}
-
-#[track_caller]
-fn sh(sandbox: &Sandbox, line: &str) {
-    agent(sandbox, &["run", "try", "--", "sh", "-c", line]).ok();
 }
 
 /// A project that is a repository with a commit, in an environment named `try`.
@@ -324,7 +309,7 @@ fn a_hostile_repository_comes_to_nothing() {
                 git(&sandbox, clone, &["checkout", "--quiet", "-B", "work"]);
                 commit(&sandbox, clone, "two\n");
             });
-            sh(&sandbox, line);
+            sh(&sandbox, "try", line);
             let outcome = agent(&sandbox, &["apply", "try", "--commits-only"]);
             assert!(!outcome.status.success(), "{what}\n{outcome}");
             outcome.fails();

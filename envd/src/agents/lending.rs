@@ -9,7 +9,7 @@ use std::{
 use envd_agents::{
     changes::Base,
     service::{
-        Call, EnvironmentId, Event, Failure, Listener, Owner, SnapshotId,
+        Call, EnvironmentId, Failure, Listener, Owner, SnapshotId,
         environment::{
             Environment, EnvironmentCreate, EnvironmentDestroyed, EnvironmentFork,
             EnvironmentRestore, Environments, Limits, Network, Snapshot, Source,
@@ -24,13 +24,13 @@ use super::{
     failure,
     layers::{Frozen, Layers, MOST_FROZEN},
     live::{Beginning, Ground, Lent, Live, Parts},
+    told::Told,
 };
 use crate::{
     cli::{self, operations::Operations as _},
     config::EnvironmentSection,
     environment::{Caller, Workplace},
     operations::Local,
-    progress::{Phase, Progress},
     project::Project,
 };
 
@@ -571,34 +571,4 @@ pub(super) async fn restore(
     })
     .await?;
     describe(shared, &lent).await
-}
-
-/// Tells a call's listener how far realising is.
-pub(super) struct Told<'a>(pub(super) &'a dyn Listener);
-
-impl Told<'_> {
-    fn step(&self, phase: Phase, done: u64, total: Option<u64>) {
-        let message = match phase {
-            Phase::Index => "reading the lists of packages",
-            Phase::Download => "fetching packages",
-            Phase::Unpack => "unpacking packages",
-            Phase::Configure => "configuring packages",
-            Phase::Finish => "finishing",
-        };
-        self.0.hear(Event::Step {
-            message,
-            done,
-            total,
-        });
-    }
-}
-
-impl Progress for Told<'_> {
-    fn started(&self, phase: Phase, total: u64) {
-        self.step(phase, 0, Some(total));
-    }
-
-    fn advance(&self, _: Phase, _: u64) {}
-
-    fn finished(&self, _: Phase) {}
 }

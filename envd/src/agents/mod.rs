@@ -11,7 +11,7 @@
 //! | `inside`, `files` | files, through the environment's own root |
 //! | `project`, `checkout` | what changed in a project, and bringing it back |
 //! | `commits` | the same for commits |
-//! | `packages`, `resources` | the rest |
+//! | `packages`, `resources`, `told` | the rest |
 //! | `service` | the trait, method by method |
 //!
 //! Everything of an environment ends with this process, whatever ends it: the launcher's socket closes, and the kernel ends
@@ -34,6 +34,7 @@ mod project;
 mod resources;
 mod service;
 mod spool;
+mod told;
 
 use std::{
     collections::BTreeMap,

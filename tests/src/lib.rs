@@ -18,6 +18,7 @@ pub mod programs;
 pub mod requirement;
 pub mod sandbox;
 pub mod server;
+pub mod session;
 pub mod tape;
 pub mod user;
 pub mod world;

@@ -97,7 +97,8 @@ fn read(child: &mut Child, limit: u64) -> Option<Vec<u8>> {
     (bytes.len() as u64 <= limit).then_some(bytes)
 }
 
-fn command(program: &Path, project: &Path) -> Command {
+/// Git with the configuration of the repository alone, without hooks, helpers and a network.
+pub(super) fn command(program: &Path, project: &Path) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -108,6 +109,8 @@ fn command(program: &Path, project: &Path) -> Command {
         .env("GIT_OPTIONAL_LOCKS", "0")
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_ALLOW_PROTOCOL", "")
+        .env("GIT_COMMITTER_NAME", "envd")
+        .env("GIT_COMMITTER_EMAIL", "envd@localhost")
         .env("LC_ALL", "C")
         .arg("-C")
         .arg(project)
@@ -116,6 +119,10 @@ fn command(program: &Path, project: &Path) -> Command {
             "core.hooksPath=/dev/null",
             "-c",
             "core.fsmonitor=false",
+            "-c",
+            "core.bigFileThreshold=64m",
+            "-c",
+            "core.alternateRefsCommand=true",
         ])
         .args(["--no-pager", "--literal-pathspecs"])
         .stdin(Stdio::null())

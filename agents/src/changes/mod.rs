@@ -8,6 +8,7 @@ mod apply;
 mod base;
 mod beneath;
 mod change;
+mod commits;
 mod content;
 mod error;
 pub mod escape;
@@ -29,6 +30,7 @@ pub use apply::{
 };
 pub use base::{Base, BaseContent, BaseState, NoBaseContent};
 pub use change::{Change, ChangeKind, Changes, Kind, Moment, Reason, Skipped, Stamp, State};
+pub use commits::{Branch, CommitsError, NoObjectName, ObjectName, Repository, Taken};
 pub use error::ChangesError;
 pub use git::GitBase;
 pub use hunks::Hunk;

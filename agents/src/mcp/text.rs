@@ -280,6 +280,9 @@ impl Tell for ChangesApplied {
             for commit in &self.commits {
                 text += &format!("\ncommit {commit}");
             }
+            if let Some(branch) = &self.branch {
+                text += &format!("\nbranch {branch}");
+            }
             return text;
         }
         let mut text = "nothing was applied".to_owned();
@@ -372,6 +375,7 @@ mod tests {
             conflicts: Vec::new(),
             refused: Vec::new(),
             commits: Vec::new(),
+            branch: None,
             dry_run: false,
         };
         assert_eq!(

@@ -86,9 +86,16 @@ pub struct ChangesApply {
     /// Only these paths and what is below them, relative to the project. All unless stated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
-    /// Whether commits made inside are to be brought too (never hooks or configuration).
+    /// Whether commits made inside are to be brought too, as a branch of the project's repository (never hooks or
+    /// configuration).
     #[serde(default)]
     pub git: bool,
+    /// Whether commits are all that is to be brought: the project's files stay as they are.
+    #[serde(default)]
+    pub commits_only: bool,
+    /// The branch for the commits, below envd/. The default is the environment's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     /// Whether only to say what would be done.
     #[serde(default)]
     pub dry_run: bool,
@@ -122,6 +129,9 @@ pub struct ChangesApplied {
     /// Commits that were brought, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commits: Vec<String>,
+    /// The branch that leads to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     /// Whether this was only a dry run.
     pub dry_run: bool,
 }

@@ -113,6 +113,9 @@ pub struct EnvironmentList {}
 pub struct Environments {
     /// The environments.
     pub environments: Vec<Environment>,
+    /// Snapshots that were taken and are still kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Snapshot>,
 }
 
 /// Destroy an environment: its processes, its files, its kept outputs.
@@ -190,6 +193,9 @@ pub struct EnvironmentRestore {
     /// commands are killed and its later changes lost.
     #[serde(default)]
     pub as_new: bool,
+    /// A name for people for the new environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 #[cfg(test)]

@@ -13,6 +13,12 @@ use envd_store::TreePath;
 /// Where git is looked for. Not in the caller's PATH, which may lead into the project.
 const PROGRAMS: [&str; 2] = ["/usr/bin/git", "/usr/local/bin/git"];
 
+/// This machine's git, if it has one.
+pub(super) fn program() -> Option<&'static Path> {
+    let paths = PROGRAMS.map(Path::new);
+    paths.into_iter().find(|path| path.exists())
+}
+
 /// The commit, once it is known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Checkout(Arc<Mutex<State>>);
@@ -29,11 +35,7 @@ impl Checkout {
     /// Of a project, now.
     pub(super) fn of(project: Option<&Path>) -> Self {
         let repository = project.filter(|project| project.join(".git").exists());
-        let program = PROGRAMS
-            .map(Path::new)
-            .into_iter()
-            .find(|path| path.exists());
-        let (Some(project), Some(program)) = (repository, program) else {
+        let (Some(project), Some(program)) = (repository, program()) else {
             return Self::default();
         };
         let project = project.to_owned();

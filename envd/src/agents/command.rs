@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    io,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
@@ -14,6 +15,7 @@ use envd_agents::service::{
 use envd_init::protocol::{Order, Report};
 use envd_shims::{LaunchError, Said, connection, plan};
 use rustix::{
+    fs::{FileType, OFlags, fcntl_getfl, fstat},
     io::Errno,
     net::SendFlags,
     pipe::{PipeFlags, pipe_with},
@@ -51,9 +53,38 @@ pub(super) struct Running {
 }
 
 /// What is to be done with a command beyond its setup.
+#[derive(Default)]
 pub(super) struct Manner {
     pub(super) keep_stdin_open: bool,
     pub(super) listener: Option<Arc<dyn Listener>>,
+    pub(super) pipes: Option<Pipes>,
+}
+
+/// The ends of a client's own pipes: its input comes from one, its outputs go to two as they come. A client that reads slowly
+/// has the command wait, so that it misses nothing.
+#[derive(Debug)]
+pub struct Pipes {
+    /// Read by the command itself.
+    input: OwnedFd,
+    output: Sender,
+    error: Sender,
+}
+
+impl Pipes {
+    /// From the reading end of one pipe and the writing ends of two. Nothing else is taken: through a file the command would
+    /// reach what it was opened from.
+    pub fn new(input: OwnedFd, output: OwnedFd, error: OwnedFd) -> io::Result<Self> {
+        let kind = FileType::from_raw_mode(fstat(&input)?.st_mode);
+        if kind != FileType::Fifo || fcntl_getfl(&input)?.intersects(OFlags::RDWR | OFlags::WRONLY)
+        {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(Self {
+            input,
+            output: Sender::from_owned_fd(output)?,
+            error: Sender::from_owned_fd(error)?,
+        })
+    }
 }
 
 impl Running {
@@ -77,7 +108,13 @@ impl Running {
         let (stdout, stdout_end) = pipe()?;
         let (stderr, stderr_end) = pipe()?;
         let fed = setup.stdin.is_some() || manner.keep_stdin_open;
-        let (input, stdin_end) = if fed {
+        let (piped, copies) = match manner.pipes {
+            Some(pipes) => (Some(pipes.input), [Some(pipes.output), Some(pipes.error)]),
+            None => (None, [None, None]),
+        };
+        let (input, stdin_end) = if let Some(piped) = piped {
+            (None, piped)
+        } else if fed {
             let (read, write) = pipe()?;
             let sender = Sender::from_owned_fd(write).map_err(|error| internal(&error))?;
             (Some(sender), read)
@@ -118,19 +155,21 @@ impl Running {
         running
             .feed(input, setup.stdin.clone(), manner.keep_stdin_open)
             .await;
-        let reading = |pipe, stream| {
+        let reading = |pipe, stream, copy| {
             let (drain, ended) = oneshot::channel();
             let (drained, done) = oneshot::channel();
-            let reader =
-                running
-                    .clone()
-                    .read(pipe, stream, manner.listener.clone(), ended, drained);
+            let hearing = Hearing {
+                listener: manner.listener.clone(),
+                copy,
+            };
+            let reader = running.clone().read(pipe, stream, hearing, ended, drained);
             tokio::spawn(reader);
             (drain, done)
         };
+        let [output, error] = copies;
         let readers = [
-            reading(stdout, Stream::Stdout),
-            reading(stderr, Stream::Stderr),
+            reading(stdout, Stream::Stdout, output),
+            reading(stderr, Stream::Stderr, error),
         ];
         let limit = setup.timeout_seconds.map(Duration::from_secs);
         tokio::spawn(running.clone().watch(command, limit, readers));
@@ -193,19 +232,12 @@ impl Running {
         self: Arc<Self>,
         mut pipe: Receiver,
         stream: Stream,
-        listener: Option<Arc<dyn Listener>>,
+        mut hearing: Hearing,
         ended: oneshot::Receiver<()>,
         drained: oneshot::Sender<()>,
     ) {
         let mut buffer = vec![0; 64 * 1024];
         let mut ending = Some((ended, drained));
-        let hear = |bytes: &[u8]| {
-            self.spool(stream).push(bytes);
-            if let Some(listener) = &listener {
-                listener.hear(Event::Output { stream, bytes });
-            }
-            self.news.send_replace(());
-        };
         loop {
             let has_ended = async {
                 match &mut ending {
@@ -216,7 +248,10 @@ impl Running {
             };
             tokio::select! {
                 read = pipe.read(&mut buffer) => match read {
-                    Ok(count @ 1..) => hear(&buffer[..count]),
+                    // With its pipe the command learns that its reader is gone.
+                    Ok(count @ 1..) => if !self.heard(stream, &buffer[..count], &mut hearing).await {
+                        return;
+                    },
                     Ok(0) | Err(_) => return,
                 },
                 () = has_ended => {
@@ -224,18 +259,35 @@ impl Running {
                     while left < MOST_LEFT {
                         match rustix::io::read(pipe.as_fd(), &mut buffer[..]) {
                             Ok(count @ 1..) => {
-                                hear(&buffer[..count]);
                                 left += count;
+                                if !self.heard(stream, &buffer[..count], &mut hearing).await {
+                                    return;
+                                }
                             }
                             Err(Errno::INTR) => {}
                             Ok(0) | Err(_) => break,
                         }
                     }
+                    // Whoever waits for the command has heard all of it.
+                    hearing = Hearing::default();
                     if let Some((_, drained)) = ending.take() {
                         let _ = drained.send(());
                     }
                 }
             }
+        }
+    }
+
+    /// Keeps what was written, and passes it on. Whether somebody wants more.
+    async fn heard(&self, stream: Stream, bytes: &[u8], hearing: &mut Hearing) -> bool {
+        self.spool(stream).push(bytes);
+        if let Some(listener) = &hearing.listener {
+            listener.hear(Event::Output { stream, bytes });
+        }
+        self.news.send_replace(());
+        match &mut hearing.copy {
+            Some(copy) => copy.write_all(bytes).await.is_ok(),
+            None => true,
         }
     }
 
@@ -339,6 +391,13 @@ impl Running {
     pub(super) async fn close_input(&self) {
         self.input.lock().await.take();
     }
+}
+
+/// Who hears what a command writes, while somebody waits for it.
+#[derive(Default)]
+struct Hearing {
+    listener: Option<Arc<dyn Listener>>,
+    copy: Option<Sender>,
 }
 
 /// Kills the command when the call that waits for it is dropped.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use envd_agents::service::{
-    Call, Failure, Owner, Stream,
+    Call, CommandId, Failure, Owner, Stream,
     command::{
         CommandEnded, CommandPoll, CommandPolled, CommandRun, CommandSetup, CommandSignal,
         CommandSignalled, CommandStart, CommandStarted, Stretch,
@@ -13,7 +13,7 @@ use envd_agents::service::{
 
 use super::{
     Shared,
-    command::{KilledWithCall, Manner, Running},
+    command::{KilledWithCall, Manner, Pipes, Running},
     failure,
 };
 
@@ -42,10 +42,36 @@ pub(super) async fn run(
     request: CommandRun,
 ) -> Result<CommandEnded, Failure> {
     let manner = Manner {
-        keep_stdin_open: false,
         listener: Some(call.listener.clone()),
+        ..Manner::default()
     };
+    wait(shared, call, request, manner, &mut |_| {}).await
+}
+
+/// The same with a client's own pipes. `started` hears the command's handle when it runs.
+pub(super) async fn run_piped(
+    shared: &Shared,
+    call: &Call,
+    request: CommandRun,
+    pipes: Pipes,
+    started: &mut (dyn FnMut(&CommandId) + Send),
+) -> Result<CommandEnded, Failure> {
+    let manner = Manner {
+        pipes: Some(pipes),
+        ..Manner::default()
+    };
+    wait(shared, call, request, manner, started).await
+}
+
+async fn wait(
+    shared: &Shared,
+    call: &Call,
+    request: CommandRun,
+    manner: Manner,
+    started: &mut (dyn FnMut(&CommandId) + Send),
+) -> Result<CommandEnded, Failure> {
     let running = start(shared, &call.owner, &request.setup, manner).await?;
+    started(&running.id);
     let guard = KilledWithCall(running.clone());
     let status = running.ended().await;
     drop(guard);
@@ -87,7 +113,7 @@ pub(super) async fn begin(
     }
     let manner = Manner {
         keep_stdin_open: request.keep_stdin_open,
-        listener: None,
+        ..Manner::default()
     };
     let running = start(shared, &call.owner, &request.setup, manner).await?;
     Ok(CommandStarted {

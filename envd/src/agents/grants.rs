@@ -19,6 +19,16 @@ pub struct Grants {
 }
 
 impl Grants {
+    /// What a person at the command line may ask for: their own project, and whatever network they name, for it is they
+    /// whom anybody else would have to ask.
+    pub fn of_person(project: PathBuf) -> Self {
+        Self {
+            projects: vec![project],
+            hosts: Allowlist::default(),
+            host_network: true,
+        }
+    }
+
     /// Judges a directory of the machine. Its real path.
     pub(super) fn project(&self, wished: &Path) -> Result<PathBuf, Failure> {
         let denied = || Failure::Denied {

@@ -9,10 +9,10 @@ use std::{
 use envd_agents::{
     changes::Base,
     service::{
-        Call, EnvironmentId, Event, Failure, Listener, Owner, SnapshotId,
+        Call, EnvironmentId, Failure, Listener, Owner, SnapshotId,
         environment::{
-            Environment, EnvironmentCreate, EnvironmentDestroyed, EnvironmentFork, Environments,
-            Limits, Network, Snapshot, Source,
+            Environment, EnvironmentCreate, EnvironmentDestroyed, EnvironmentFork,
+            EnvironmentRestore, Environments, Limits, Network, Snapshot, Source,
         },
     },
 };
@@ -24,13 +24,13 @@ use super::{
     failure,
     layers::{Frozen, Layers, MOST_FROZEN},
     live::{Beginning, Ground, Lent, Live, Parts},
+    told::Told,
 };
 use crate::{
     cli::{self, operations::Operations as _},
     config::EnvironmentSection,
     environment::{Caller, Workplace},
     operations::Local,
-    progress::{Phase, Progress},
     project::Project,
 };
 
@@ -86,7 +86,8 @@ pub(super) async fn create(
         directory,
         forked_from: None,
         warnings,
-        expires: expiry(request.ttl_seconds),
+        lasts: request.ttl_seconds.map(Duration::from_secs),
+        expires: None,
         live: Arc::default(),
     });
     describe(shared, &lent).await
@@ -215,8 +216,8 @@ fn launch(
     Live::launch(shared, parts, network)
 }
 
-fn expiry(seconds: Option<u64>) -> Option<Instant> {
-    Instant::now().checked_add(Duration::from_secs(seconds?))
+fn expiry(lasts: Option<Duration>) -> Option<Instant> {
+    Instant::now().checked_add(lasts?)
 }
 
 /// Makes a live environment one of its owner's.
@@ -229,11 +230,13 @@ fn lend(
     let directory = directory.to_string_lossy().into_owned();
     let mut lent = make(EnvironmentId::random(), shared.count(), directory);
     lent.live = Arc::new(tokio::sync::RwLock::new(Some(live)));
+    lent.expires = expiry(lent.lasts);
     let lent = Arc::new(lent);
     shared
         .all()
         .environments
         .insert(lent.id.clone(), lent.clone());
+    shared.changed.notify_one();
     if let Some(expires) = lent.expires {
         let (weak, id) = (Arc::downgrade(shared), lent.id.clone());
         tokio::spawn(async move {
@@ -243,6 +246,7 @@ fn lend(
             if let Some(lent) = lent {
                 end(&shared, &lent).await;
             }
+            shared.changed.notify_one();
         });
     }
     lent
@@ -292,7 +296,17 @@ pub(super) async fn list(shared: &Shared, owner: &Owner) -> Environments {
         // One that has just gone is none.
         environments.extend(describe(shared, &lent).await.ok());
     }
-    Environments { environments }
+    let snapshots = {
+        let all = shared.all();
+        let own = all.snapshots.values().filter(|one| one.owner == *owner);
+        let mut own: Vec<_> = own.cloned().collect();
+        own.sort_by_key(|snapshot| snapshot.number);
+        own.iter().map(|snapshot| snapshot.told()).collect()
+    };
+    Environments {
+        environments,
+        snapshots,
+    }
 }
 
 /// Ends an environment that is in the list no more. How many commands were killed.
@@ -330,9 +344,11 @@ pub(super) async fn destroy(
     if shared.all().environments.remove(id).is_none() {
         return Err(Failure::no_such_environment(id));
     }
+    let killed = end(shared, &lent).await;
+    shared.changed.notify_one();
     Ok(EnvironmentDestroyed {
         environment: id.clone(),
-        killed_commands: end(shared, &lent).await,
+        killed_commands: killed,
         discarded_changes: discarded,
     })
 }
@@ -350,6 +366,7 @@ pub(super) async fn release(shared: &Arc<Shared>, owner: &Owner) {
     for lent in own {
         end(shared, &lent).await;
     }
+    shared.changed.notify_one();
 }
 
 /// Freezes an environment's files and launches it again over them. Everything that runs inside would end, so nothing may.
@@ -426,13 +443,16 @@ pub(super) async fn fork(
     for (number, live) in (1..).zip(forks) {
         let name = request.name.as_ref().map(|name| match request.count {
             1 => name.clone(),
-            _ => format!("{name} {number}"),
+            _ => format!("{name}-{number}"),
         });
-        let expires = expiry(request.ttl_seconds);
-        let lent = again(shared, &origin, live, name, expires);
+        let lasts = request.ttl_seconds.map(Duration::from_secs);
+        let lent = again(shared, &origin, live, name, lasts);
         environments.push(describe(shared, &lent).await?);
     }
-    Ok(Environments { environments })
+    Ok(Environments {
+        environments,
+        snapshots: Vec::new(),
+    })
 }
 
 /// One more like another.
@@ -441,7 +461,7 @@ fn again(
     origin: &Lent,
     live: Live,
     name: Option<String>,
-    expires: Option<Instant>,
+    lasts: Option<Duration>,
 ) -> Arc<Lent> {
     lend(shared, live, |id, number, directory| Lent {
         id,
@@ -453,7 +473,8 @@ fn again(
         directory,
         forked_from: Some(origin.id.clone()),
         warnings: origin.warnings.clone(),
-        expires,
+        lasts,
+        expires: None,
         live: Arc::default(),
     })
 }
@@ -469,32 +490,59 @@ pub(super) async fn snapshot(
     let (ground, frozen, beginning) =
         freeze(shared, &lent, "take a snapshot of an environment").await?;
     let changes = super::project::count(&lent).await;
+    let expires = expiry(lent.lasts);
     let snapshot = Arc::new(super::Snapshot {
         id: SnapshotId::random(),
         owner: owner.clone(),
+        number: shared.count(),
+        name,
+        changes,
         environment: lent,
         ground,
         frozen,
         beginning,
     });
-    let answer = Snapshot {
-        snapshot: snapshot.id.clone(),
-        environment: id.clone(),
-        name,
-        changes,
-    };
+    let answer = snapshot.told();
+    if let Some(expires) = expires {
+        // As long as a new environment of its kind would last.
+        let (weak, id) = (Arc::downgrade(shared), snapshot.id.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep_until(expires.into()).await;
+            if let Some(shared) = weak.upgrade() {
+                let _ = forget(&shared, None, &id).await;
+            }
+        });
+    }
     shared.all().snapshots.insert(snapshot.id.clone(), snapshot);
     Ok(answer)
+}
+
+/// Lets go of a snapshot, of this owner if one is named, and of its files where nobody else has them.
+pub(super) async fn forget(
+    shared: &Arc<Shared>,
+    owner: Option<&Owner>,
+    id: &SnapshotId,
+) -> Result<(), Failure> {
+    if let Some(owner) = owner {
+        shared.snapshot(owner, id)?;
+    }
+    let snapshot = shared.all().snapshots.remove(id);
+    let dropped = blocking(move || {
+        drop(snapshot);
+        Ok(())
+    });
+    dropped.await?;
+    shared.changed.notify_one();
+    Ok(())
 }
 
 /// `environment_restore`
 pub(super) async fn restore(
     shared: &Arc<Shared>,
     owner: &Owner,
-    id: &SnapshotId,
-    as_new: bool,
+    request: EnvironmentRestore,
 ) -> Result<Environment, Failure> {
-    let snapshot = shared.snapshot(owner, id)?;
+    let snapshot = shared.snapshot(owner, &request.snapshot)?;
     let origin = snapshot.environment.clone();
     let worker = shared.clone();
     let relaunch = move |snapshot: &super::Snapshot| {
@@ -506,9 +554,9 @@ pub(super) async fn restore(
             &snapshot.environment.network,
         )
     };
-    if as_new {
+    if request.as_new {
         let live = blocking(move || relaunch(&snapshot)).await?;
-        let lent = again(shared, &origin, live, origin.name.clone(), None);
+        let lent = again(shared, &origin, live, request.name, origin.lasts);
         return describe(shared, &lent).await;
     }
     let lent = shared.environment(owner, &origin.id)?;
@@ -523,34 +571,4 @@ pub(super) async fn restore(
     })
     .await?;
     describe(shared, &lent).await
-}
-
-/// Tells a call's listener how far realising is.
-pub(super) struct Told<'a>(pub(super) &'a dyn Listener);
-
-impl Told<'_> {
-    fn step(&self, phase: Phase, done: u64, total: Option<u64>) {
-        let message = match phase {
-            Phase::Index => "reading the lists of packages",
-            Phase::Download => "fetching packages",
-            Phase::Unpack => "unpacking packages",
-            Phase::Configure => "configuring packages",
-            Phase::Finish => "finishing",
-        };
-        self.0.hear(Event::Step {
-            message,
-            done,
-            total,
-        });
-    }
-}
-
-impl Progress for Told<'_> {
-    fn started(&self, phase: Phase, total: u64) {
-        self.step(phase, 0, Some(total));
-    }
-
-    fn advance(&self, _: Phase, _: u64) {}
-
-    fn finished(&self, _: Phase) {}
 }

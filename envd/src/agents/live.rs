@@ -4,7 +4,7 @@ use std::{
     net::TcpListener,
     os::fd::OwnedFd,
     sync::{Arc, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use envd_agents::{
@@ -172,6 +172,8 @@ pub(super) struct Lent {
     pub(super) directory: String,
     pub(super) forked_from: Option<EnvironmentId>,
     pub(super) warnings: Vec<String>,
+    /// How long it was lent for.
+    pub(super) lasts: Option<Duration>,
     pub(super) expires: Option<Instant>,
     /// Commands and looks at files share it; what launches it anew has it alone. `None` once it is gone.
     pub(super) live: Arc<tokio::sync::RwLock<Option<Live>>>,

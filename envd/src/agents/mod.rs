@@ -10,7 +10,8 @@
 //! | `command`, `spool`, `commands` | commands and all that they wrote |
 //! | `inside`, `files` | files, through the environment's own root |
 //! | `project`, `checkout` | what changed in a project, and bringing it back |
-//! | `packages`, `resources` | the rest |
+//! | `commits` | the same for commits |
+//! | `packages`, `resources`, `told` | the rest |
 //! | `service` | the trait, method by method |
 //!
 //! Everything of an environment ends with this process, whatever ends it: the launcher's socket closes, and the kernel ends
@@ -20,6 +21,7 @@ mod blueprint;
 mod checkout;
 mod command;
 mod commands;
+mod commits;
 mod failure;
 mod files;
 mod grants;
@@ -32,6 +34,7 @@ mod project;
 mod resources;
 mod service;
 mod spool;
+mod told;
 
 use std::{
     collections::BTreeMap,
@@ -42,10 +45,20 @@ use std::{
     },
 };
 
-use envd_agents::service::{CommandId, EnvironmentId, Failure, Owner, SnapshotId};
+use envd_agents::{
+    changes::Report,
+    service::{
+        Call, CommandId, EnvironmentId, Failure, Owner, SnapshotId,
+        command::{CommandEnded, CommandRun},
+        environment,
+    },
+};
 use envd_shims::Launcher;
 use envd_store::{Place, Store};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
+pub use command::Pipes;
 pub use grants::Grants;
 
 use self::{command::Running, layers::Frozen, live::Lent};
@@ -64,6 +77,8 @@ struct Shared {
     /// An empty directory.
     empty: PathBuf,
     counter: AtomicU64,
+    /// There is one environment or snapshot more, or less.
+    changed: Notify,
     context: Context,
     grants: Grants,
 }
@@ -81,11 +96,28 @@ struct All {
 struct Snapshot {
     id: SnapshotId,
     owner: Owner,
+    /// Counts with environments, so that lists are in order.
+    number: u64,
+    name: Option<String>,
+    /// Changed paths in it.
+    changes: u64,
     /// Whose files these are, which may be gone.
     environment: Arc<Lent>,
     ground: Arc<live::Ground>,
     frozen: Frozen,
     beginning: live::Beginning,
+}
+
+impl Snapshot {
+    /// As its owner is told of it.
+    fn told(&self) -> environment::Snapshot {
+        environment::Snapshot {
+            snapshot: self.id.clone(),
+            environment: self.environment.id.clone(),
+            name: self.name.clone(),
+            changes: self.changes,
+        }
+    }
 }
 
 impl Lender {
@@ -102,6 +134,7 @@ impl Lender {
             place,
             empty,
             counter: AtomicU64::new(0),
+            changed: Notify::new(),
             context: context.clone(),
             grants,
         })))
@@ -120,6 +153,61 @@ impl Lender {
         drop(all);
         self.0.place.remove();
     }
+}
+
+/// What the command line asks for beyond [`envd_agents::service::Service`], which is made for models: a command on pipes of its own, a whole
+/// diff, an end to snapshots.
+impl Lender {
+    /// Runs a command whose input and outputs are a client's pipes. `started` hears its handle when it runs.
+    pub async fn run_piped(
+        &self,
+        call: &Call,
+        request: CommandRun,
+        pipes: Pipes,
+        started: &mut (dyn FnMut(&CommandId) + Send),
+    ) -> Result<CommandEnded, Failure> {
+        commands::run_piped(&self.0, call, request, pipes, started).await
+    }
+
+    /// All changes with all their lines.
+    pub async fn report(&self, owner: &Owner, request: ChangesReport) -> Result<Report, Failure> {
+        project::report(&self.0, owner, request).await
+    }
+
+    /// Lets go of a snapshot.
+    pub async fn forget(&self, owner: &Owner, id: &SnapshotId) -> Result<(), Failure> {
+        lending::forget(&self.0, Some(owner), id).await
+    }
+
+    /// How many environments and snapshots there are.
+    pub fn count(&self) -> usize {
+        let all = self.0.all();
+        all.environments.len() + all.snapshots.len()
+    }
+
+    /// Waits until there is one more or less. One waits at a time.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// The process that makes environments.
+    pub fn launcher(&self) -> u32 {
+        let launcher = &self.0.launcher;
+        launcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pid()
+    }
+}
+
+/// See [`Lender::report`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangesReport {
+    /// The environment.
+    pub environment: EnvironmentId,
+    /// Only these paths and what is below them, relative to the project.
+    #[serde(default)]
+    pub paths: Vec<String>,
 }
 
 impl Shared {

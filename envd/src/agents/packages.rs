@@ -10,8 +10,9 @@ use toml::Spanned;
 
 use super::{
     Shared, blocking, failure,
-    lending::{self, Told, busy, stand_on},
+    lending::{self, busy, stand_on},
     live::Live,
+    told::Told,
 };
 use crate::{
     cli::{self, operations::Operations as _, search::Request},

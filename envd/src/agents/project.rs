@@ -1,11 +1,11 @@
 //! What an environment changed in its project, and bringing it back.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use envd_agents::{
     changes::{
         self, ApplyError, ChangeKind as Kind, Changes as Found, Chosen, Guard, Refusal,
-        RefusalKind, RefusalReport, Rendering, Scope, protected::Protected,
+        RefusalKind, RefusalReport, Rendering, Report, Scope, protected::Protected,
     },
     service::{
         Failure, Owner, ResourceUri,
@@ -19,7 +19,10 @@ use envd_agents::{
 use envd_store::TreePath;
 
 use super::{
-    Shared, blocking, failure,
+    ChangesReport, Shared, blocking,
+    commits::Commits,
+    failure,
+    layers::Owned,
     live::{Beginning, Lent, Live},
 };
 
@@ -87,6 +90,33 @@ pub(super) async fn whole(lent: &Lent) -> Result<String, Failure> {
     .await
 }
 
+/// Everything that was changed, with all lines, for a person who has asked to see it.
+pub(super) async fn report(
+    shared: &Shared,
+    owner: &Owner,
+    request: ChangesReport,
+) -> Result<Report, Failure> {
+    let lent = shared.environment(owner, &request.environment)?;
+    let directories = directories(lent.live.read().await.as_ref()).ok_or_else(no_project)?;
+    let only = paths(&request.paths)?;
+    blocking(move || {
+        let (layers, found) = scan(&directories, only)?;
+        Ok(layers.report(&found, &WHOLE))
+    })
+    .await
+}
+
+/// What a person can still have a program look through.
+const WHOLE: Rendering = Rendering {
+    context: 3,
+    files: 1_000_000,
+    file: 16 << 20,
+    lines: 1_000_000,
+    bytes: 24 << 20,
+    effort: Duration::from_millis(500),
+    whole_effort: Duration::from_secs(10),
+};
+
 /// `changes_diff`
 pub(super) async fn diff(
     shared: &Shared,
@@ -139,12 +169,6 @@ pub(super) async fn apply(
     owner: &Owner,
     request: ChangesApply,
 ) -> Result<ChangesApplied, Failure> {
-    if request.git {
-        return Err(failure::not_yet(
-            "bring commits back",
-            "Leave `git` out: the files themselves are applied.",
-        ));
-    }
     let lent = shared.environment(owner, &request.environment)?;
     let chosen = match &request.paths[..] {
         [] => Chosen::All,
@@ -155,12 +179,28 @@ pub(super) async fn apply(
     };
     // Alone: two that apply at once would each take the other's for the project's own changes.
     let mut slot = lent.live.clone().write_owned().await;
+    let place = shared.fresh("commits");
     blocking(move || {
         let directories = directories(slot.as_ref()).ok_or_else(no_project)?;
         let Some(live) = slot.as_mut() else {
             return Err(no_project());
         };
         let (layers, found) = scan(&directories, Vec::new())?;
+        let mut commits = None;
+        if request.git || request.commits_only {
+            let place = Owned::make(place)
+                .map_err(|error| failure::internal("making a place for commits", &error))?;
+            let branch = request.branch.as_deref();
+            let taken = Commits::take(live, &lent, &layers, &directories.1, branch, place)?;
+            if !request.dry_run {
+                taken.receive()?;
+            }
+            commits = Some(taken);
+        }
+        let found = match request.commits_only {
+            true => Found::default(),
+            false => found,
+        };
         let Beginning { base, checkout } = &mut live.parts.beginning;
         let guard = Guard::default();
         let applied = if request.dry_run {
@@ -176,8 +216,10 @@ pub(super) async fn apply(
             conflicts: Vec::new(),
             refused: Vec::new(),
             commits: Vec::new(),
+            branch: None,
             dry_run: request.dry_run,
         };
+        let mut is_applied = true;
         match applied {
             Ok(applied) => {
                 let report = applied.report();
@@ -189,8 +231,18 @@ pub(super) async fn apply(
                 }
                 sort(&mut answer, &applied.refused);
             }
-            Err(ApplyError::Refused(refused)) => sort(&mut answer, &refused),
+            Err(ApplyError::Refused(refused)) => {
+                is_applied = false;
+                sort(&mut answer, &refused);
+            }
             Err(error) => return Err(failure::internal("applying the changes", &error)),
+        }
+        if let Some(commits) = commits.filter(|_| is_applied) {
+            if !request.dry_run {
+                commits.finish()?;
+            }
+            answer.branch = commits.branch();
+            answer.commits = commits.names();
         }
         Ok(answer)
     })

@@ -10,7 +10,10 @@ use super::{Shared, failure, project};
 pub(super) fn list(shared: &Shared, owner: &Owner) -> Resources {
     let all = shared.all();
     let mut resources = Vec::new();
-    for running in all.commands.values().filter(|one| one.owner == *owner) {
+    let own = all.commands.values().filter(|one| one.owner == *owner);
+    let mut own: Vec<_> = own.collect();
+    own.sort_by_key(|running| running.began);
+    for running in own {
         for stream in [Stream::Stdout, Stream::Stderr] {
             resources.push(Resource {
                 uri: running.resource(stream),

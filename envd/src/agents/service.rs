@@ -94,10 +94,7 @@ impl Service for Lender {
         call: &'a Call,
         request: EnvironmentRestore,
     ) -> Answer<'a, Environment> {
-        Box::pin(async move {
-            let EnvironmentRestore { snapshot, as_new } = request;
-            lending::restore(&self.0, &call.owner, &snapshot, as_new).await
-        })
+        Box::pin(async move { lending::restore(&self.0, &call.owner, request).await })
     }
 
     fn command_run<'a>(&'a self, call: &'a Call, request: CommandRun) -> Answer<'a, CommandEnded> {

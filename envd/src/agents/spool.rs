@@ -83,6 +83,11 @@ impl Spool {
         let Length { kept, total } = *self.length();
         let mut collector = Collector::new(usize::try_from(limit).unwrap_or(usize::MAX));
         let mut offset = 0;
+        if kept / 2 > limit {
+            collector.push(&self.read(0, limit)?);
+            collector.skip(kept - 2 * limit);
+            offset = kept - limit;
+        }
         while offset < kept {
             let piece = self.read(offset, (kept - offset).min(PIECE as u64))?;
             collector.push(&piece);

@@ -12,11 +12,13 @@ use super::{
     operations::{Operations, Ready},
 };
 use crate::{
+    agents::{Grants, Lender},
     config::Manifest,
     daemon::{
         Place, Recipes, Source,
         client::{Client, READY},
         household::Household,
+        lending::Lending,
         maker::Launching,
         message::{Refusal, Request},
         place,
@@ -121,11 +123,12 @@ fn print_status(context: &Context, status: &Status) -> Result<ExitCode, Failure>
         };
         writeln!(
             out,
-            "{} clients; environments: {} with a command, {} opened, {} ready",
+            "{} clients; environments: {} with a command, {} opened, {} ready, {} lent (`envd agent ls`)",
             status.clients,
             count(Use::Run),
             count(Use::Open),
-            count(Use::Spare)
+            count(Use::Spare),
+            status.lent
         )
     })?;
     Ok(ExitCode::SUCCESS)
@@ -215,7 +218,7 @@ fn prepare(context: &Context, operations: Box<dyn Operations>) -> Result<Prepare
     let held = Held::take(place)?;
     held.log(context.settings.log.as_deref())?;
     let launching = Launching::start()?;
-    serving::raise_descriptor_limit();
+    let limit = serving::raise_descriptor_limit();
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         build: place::build(),
@@ -226,6 +229,7 @@ fn prepare(context: &Context, operations: Box<dyn Operations>) -> Result<Prepare
     };
     let listener = held.listen()?;
     let root = project.root.clone();
+    let own = context.at(&project);
     let source = Realised {
         operations,
         project,
@@ -234,6 +238,11 @@ fn prepare(context: &Context, operations: Box<dyn Operations>) -> Result<Prepare
         identity,
         Recipes::new(&root, Box::new(source)),
         Household::new(places, &root),
+        Lending::new(move || {
+            let lender = Lender::new(&own, Grants::of_person(own.directory.clone()))?;
+            limit.give(lender.launcher());
+            Ok(lender)
+        }),
         context.variables.clone(),
         Box::new(launching),
         Duration::from_secs(context.settings.daemon_idle),

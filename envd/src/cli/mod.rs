@@ -216,7 +216,6 @@ fn dispatch(
         Command::Daemon(daemon::Arguments {
             command: daemon::Command::Serve,
         }) => daemon::serve(context, open(context)?),
-        Command::Agent(arguments) => agent::run(&arguments, context),
         command => with_operations(command, context, &*open(context)?),
     }
 }
@@ -242,6 +241,7 @@ fn with_operations(
         Command::Task(arguments) => task::run(&arguments, context, operations),
         Command::Daemon(arguments) => daemon::run(&arguments, context, operations),
         Command::Lease(arguments) => lease::run(&arguments, context, operations),
+        Command::Agent(arguments) => agent::run(&arguments, context, operations),
         Command::Store(arguments) => store::run(&arguments, context, operations),
         Command::Image(arguments) => image::run(&arguments, context, operations),
         Command::Gc(arguments) => gc::run(&arguments, context, operations),
@@ -250,7 +250,6 @@ fn with_operations(
         Command::Init(_)
         | Command::Add(_)
         | Command::Remove(_)
-        | Command::Agent(_)
         | Command::Completions(_)
         | Command::Down(_)
         | Command::Ps(_)

@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::{Interest, Ready, unix::AsyncFd};
 
 use super::{
+    message,
     packet::{self, LONGEST, Packet},
     watched::watched,
 };
@@ -25,7 +26,7 @@ thread_local! {
 /// A connection.
 pub struct Channel {
     socket: AsyncFd<OwnedFd>,
-    /// Nothing was read yet: whoever connects has mostly asked by the time that it is let in.
+    /// Something may be there already: whoever connects has mostly asked by the time that it is let in.
     fresh: Cell<bool>,
 }
 
@@ -52,9 +53,9 @@ impl Channel {
                 packet::receive(socket.as_fd(), buffer)
             })
         };
-        if self.fresh.replace(false) {
+        if self.fresh.get() {
             match read(&self.socket) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.fresh.set(false),
                 received => return received,
             }
         }
@@ -69,10 +70,13 @@ impl Channel {
 
     /// Says something. A client that does not listen is given up.
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let (bytes, memory) = message::fitting(bytes)?;
+        let descriptors: Vec<_> = memory.iter().map(|memory| memory.as_fd()).collect();
         let sent = async {
             loop {
                 let mut ready = self.socket.writable().await?;
-                let sent = ready.try_io(|socket| packet::send(socket.as_fd(), bytes, &[]));
+                let sent =
+                    ready.try_io(|socket| packet::send(socket.as_fd(), &bytes, &descriptors));
                 if let Ok(sent) = sent {
                     return sent;
                 }
@@ -97,8 +101,15 @@ impl Channel {
                 Ok(length)
             });
             match looked {
-                // It has more to ask, and waits for its turn.
-                Ok(Ok(1..)) => std::future::pending().await,
+                // It has more to ask, and waits for its turn, or has done so before it left.
+                Ok(Ok(1..)) => {
+                    if ready.ready().is_read_closed() {
+                        return;
+                    }
+                    ready.clear_ready_matching(Ready::READABLE);
+                    // Of what is there already nobody will tell again.
+                    self.fresh.set(true);
+                }
                 Ok(_) => return,
                 Err(_) => {}
             }
@@ -108,5 +119,39 @@ impl Channel {
     /// Says something if the client has room for it.
     pub fn try_send(&self, bytes: &[u8]) {
         let _ = packet::send(self.socket.as_fd(), bytes, &[]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    /// Whoever asks several things at once and leaves must not have the first go on for nobody.
+    #[tokio::test]
+    async fn a_client_that_has_asked_more_and_left_is_gone_and_nothing_it_asked_is_lost() {
+        let flags = SocketFlags::CLOEXEC;
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let (ours, theirs) = pair.expect("descriptors");
+        let channel = Channel::new(ours).expect("a socket");
+        let say = |text: &[u8]| packet::send(theirs.as_fd(), text, &[]).expect("room");
+        say(b"one");
+        let heard = async || channel.receive().await.expect("sound").map(|one| one.bytes);
+        assert_eq!(heard().await.as_deref(), Some(&b"one"[..]));
+        say(b"two");
+        let moment = Duration::from_millis(20);
+        let gone = tokio::time::timeout(moment, channel.hung_up()).await;
+        assert!(gone.is_err(), "it waits for its turn");
+        say(b"three");
+        let gone = tokio::time::timeout(moment, channel.hung_up()).await;
+        assert!(gone.is_err(), "and still does");
+        assert_eq!(heard().await.as_deref(), Some(&b"two"[..]));
+        assert_eq!(heard().await.as_deref(), Some(&b"three"[..]));
+        say(b"four");
+        drop(theirs);
+        channel.hung_up().await;
+        assert_eq!(heard().await.as_deref(), Some(&b"four"[..]));
+        assert_eq!(heard().await, None);
     }
 }

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{
     message::{self, Answer, Event, Question, Reason, Refusal, Request},
-    packet::{self, LONGEST, Packet},
+    packet::{self, LONGEST},
     place::{self, Place, PlaceError},
     server::Status,
 };
@@ -183,12 +183,30 @@ impl Client {
         descriptors: &[BorrowedFd<'_>],
         told: &mut dyn FnMut(&Event),
     ) -> Result<Value, ClientError> {
+        self.begin(request, descriptors)?;
+        self.conclude(told)
+    }
+
+    /// Asks, and does not wait for the answer.
+    pub fn begin(
+        &self,
+        request: Request,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), ClientError> {
         let question = Question {
             version: message::VERSION,
             build: format!("{:016x}", place::build()),
             request,
         };
-        self.send(&message::packet(&question), descriptors)?;
+        let packet = message::packet(&question);
+        let (bytes, memory) = message::fitting(&packet).map_err(|source| self.failed(source))?;
+        let mut descriptors = descriptors.to_vec();
+        descriptors.extend(memory.iter().map(|memory| memory.as_fd()));
+        self.send(&bytes, &descriptors)
+    }
+
+    /// Hears what happens until the answer to [`Client::begin`] is there.
+    pub fn conclude(&self, told: &mut dyn FnMut(&Event)) -> Result<Value, ClientError> {
         loop {
             match self.answer()? {
                 Some(Answer::Ok(value)) => return Ok(value),
@@ -202,6 +220,14 @@ impl Client {
     /// Has nothing more to say and hears nothing more.
     pub fn hang_up(&self) {
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+
+    /// The same for another thread, while this one waits for an answer.
+    pub fn hanging_up(&self) -> io::Result<impl Fn() + Send + 'static> {
+        let socket = self.socket.try_clone()?;
+        Ok(move || {
+            let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
+        })
     }
 
     /// Sends a packet as it is.
@@ -222,13 +248,12 @@ impl Client {
         let mut buffer = self.buffer.borrow_mut();
         buffer.resize(LONGEST, 0);
         let received = packet::receive(self.socket.as_fd(), &mut buffer);
-        let Some(Packet { bytes, .. }) = received.map_err(|source| self.failed(source))? else {
+        let Some(mut packet) = received.map_err(|source| self.failed(source))? else {
             return Ok(None);
         };
-        match message::json(&bytes) {
-            Some(Ok(answer)) => Ok(Some(answer)),
-            Some(Err(error)) => Err(ClientError::Answer(error.to_string())),
-            None => Err(ClientError::Answer("it is of an unknown kind".to_owned())),
+        match message::json_of(&mut packet) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => Err(ClientError::Answer(error.to_string())),
         }
     }
 

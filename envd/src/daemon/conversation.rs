@@ -17,6 +17,7 @@ use super::{
     handing,
     household::PATIENCE,
     lease::Lease,
+    lending::{Asked, Told},
     message::{self, Answer, Ending, Event, Question, Reason, Refusal, Request},
     order::{self, Head, Malformed},
     packet::Packet,
@@ -140,11 +141,9 @@ impl Conversation {
     }
 
     async fn answer(&mut self, packet: &mut Packet) -> Result<Value, Refusal> {
-        let question = whole(packet).and_then(|()| {
-            message::json::<Question>(&packet.bytes)
-                .ok_or_else(|| Refusal::malformed("a packet of an unknown kind"))?
-                .map_err(|error| Refusal::malformed(format!("no question: {error}")))
-        })?;
+        whole(packet)?;
+        let question = message::json_of::<Question>(packet)
+            .map_err(|error| Refusal::malformed(error.to_string()))?;
         if question.version != message::VERSION {
             return Err(self.other_version());
         }
@@ -188,6 +187,11 @@ impl Conversation {
                 Ok(json!(self.daemon.household.state(now.as_ref())?))
             }
             Request::Follow { services, lines } => self.follow(&services, lines).await,
+            Request::Agent { method, arguments } => {
+                let descriptors = std::mem::take(&mut packet.descriptors);
+                let asked = Asked::new(method, arguments, descriptors)?;
+                self.agent(asked).await
+            }
             Request::Lease { time } => {
                 let owner = packet.descriptors.pop();
                 self.lease = Lease::new(time.map(Duration::from_millis), owner)
@@ -224,6 +228,29 @@ impl Conversation {
                 () = self.channel.hung_up() => {
                     return Err(Refusal::new(Reason::Gone, "nobody waits for it any more"));
                 }
+            }
+        }
+    }
+
+    /// Has something done that has to do with lent environments, and says meanwhile how far it is.
+    async fn agent(&mut self, asked: Asked) -> Result<Value, Refusal> {
+        if self.daemon.is_stopping() {
+            return Err(stopped());
+        }
+        let (listener, mut events) = Told::new();
+        let work = self.daemon.lending.carry_out(asked, listener);
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = events.recv() => {
+                    self.channel.try_send(&message::packet(&Answer::Event(event)));
+                }
+                lent = &mut work => return Ok(json!(lent?)),
+                () = self.channel.hung_up() => {
+                    return Err(Refusal::new(Reason::Gone, "nobody waits for it any more"));
+                }
+                () = self.daemon.stop_begins() => return Err(stopped()),
             }
         }
     }
@@ -311,9 +338,10 @@ impl Conversation {
         let tail = match head.inside & order::IN_MEMORY {
             0 => tail,
             _ => {
-                memory = handing::read_memory(packet.descriptors.pop()).map_err(|error| {
-                    Refusal::malformed(format!("a command that is not in memory: {error}"))
-                })?;
+                memory = handing::read_memory(packet.descriptors.pop(), order::TAIL as u64)
+                    .map_err(|error| {
+                        Refusal::malformed(format!("a command that is not in memory: {error}"))
+                    })?;
                 &memory
             }
         };
@@ -382,6 +410,10 @@ impl Conversation {
         }
         count
     }
+}
+
+fn stopped() -> Refusal {
+    Refusal::new(Reason::Gone, "the daemon was stopped")
 }
 
 async fn next_line(name: Name, mut log: Following) -> (Name, Following, Option<Line>) {

@@ -13,7 +13,7 @@ use std::{
 
 use envd_init::request::{Draft, Request, SESSION};
 
-use super::{order::TAIL, recipe::Recipe};
+use super::recipe::Recipe;
 use crate::settings::HostVariables;
 
 /// The whole environment of a command, which is its caller's until [`adapt`] has made it the inside's.
@@ -91,14 +91,14 @@ fn possible((resource, value): (u32, u64)) -> bool {
     resource.is_some_and(|resource| getrlimit(resource).is_ok_and(|(_, hard)| value <= hard))
 }
 
-/// What a client put into memory because it was too long for a packet.
-pub fn read_memory(file: Option<OwnedFd>) -> io::Result<Vec<u8>> {
+/// What was put into memory because it was too long for a packet, at most so many bytes.
+pub fn read_memory(file: Option<OwnedFd>, most: u64) -> io::Result<Vec<u8>> {
     let file = file.ok_or(io::ErrorKind::NotFound)?;
     // Only files in memory have seals. Anything else might have the daemon wait.
     rustix::fs::fcntl_get_seals(&file)?;
     let file = File::from(file);
     let length = file.metadata()?.len();
-    if length > TAIL as u64 {
+    if length > most {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     let mut bytes = vec![0; length as usize];
@@ -120,17 +120,21 @@ const NAME: &CStr = c"envd-command";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::order::TAIL;
 
     #[test]
     fn only_memory_is_read_and_only_so_much() {
         let file = in_memory(b"abc").unwrap();
-        assert_eq!(read_memory(Some(file)).unwrap(), b"abc");
+        assert_eq!(read_memory(Some(file), TAIL as u64).unwrap(), b"abc");
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
-        assert!(read_memory(Some(reader)).is_err(), "it would wait");
-        assert!(read_memory(None).is_err());
+        assert!(
+            read_memory(Some(reader), TAIL as u64).is_err(),
+            "it would wait"
+        );
+        assert!(read_memory(None, TAIL as u64).is_err());
         let file = in_memory(b"").unwrap();
         rustix::fs::ftruncate(&file, TAIL as u64 + 1).unwrap();
-        assert!(read_memory(Some(file)).is_err());
+        assert!(read_memory(Some(file), TAIL as u64).is_err());
     }
 
     #[test]

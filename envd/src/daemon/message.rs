@@ -1,12 +1,22 @@
 //! What clients ask and are answered, other than to run something ([`super::order`]): PROTOCOL.md as types.
 
+use std::{borrow::Cow, os::fd::OwnedFd};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{
+    handing,
+    packet::{LONGEST, Packet},
+};
 use crate::cli::{Failure, Kind};
 
 /// Tag of packets with JSON in them, both ways.
 pub const JSON: u32 = 64;
+/// Tag of packets whose JSON is in a memfd, their last descriptor, because it is too long for a packet.
+pub const JSON_IN_MEMORY: u32 = 67;
+/// Bytes of JSON at most.
+pub const LONGEST_JSON: u64 = 128 << 20;
 /// The version of the protocol.
 pub const VERSION: u32 = 1;
 
@@ -76,6 +86,25 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         time: Option<u64>,
     },
+    /// Something of the environments that are lent to the command line: a method of [`envd_agents::service::Service`], or one of
+    /// [`super::lending`]. The connection's end cancels it.
+    Agent {
+        /// Its name.
+        method: String,
+        /// What it is asked.
+        #[serde(default)]
+        arguments: Value,
+    },
+}
+
+/// The answer to `agent`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lent {
+    /// What the method answered.
+    Answer(Value),
+    /// Why it was not carried out.
+    Failure(envd_agents::service::Failure),
 }
 
 /// An answer.
@@ -118,6 +147,20 @@ pub enum Event {
         envd: bool,
         /// The line.
         text: String,
+    },
+    /// How far the work for an environment is.
+    Step {
+        /// What is done.
+        message: String,
+        /// How much of it.
+        done: u64,
+        /// Of how much.
+        total: Option<u64>,
+    },
+    /// A command of an environment runs.
+    Started {
+        /// Its handle.
+        command: envd_agents::service::CommandId,
     },
     /// The lease has ended, and with it everything on this connection.
     Ended {
@@ -238,6 +281,40 @@ pub fn json<T: for<'p> Deserialize<'p>>(packet: &[u8]) -> Option<Result<T, serde
     Some(serde_json::from_slice(text))
 }
 
+/// The same where the JSON may be in memory, whose descriptor is taken out.
+pub fn json_of<T: for<'p> Deserialize<'p>>(packet: &mut Packet) -> Result<T, Unreadable> {
+    if packet.bytes == JSON_IN_MEMORY.to_ne_bytes() {
+        let text = handing::read_memory(packet.descriptors.pop(), LONGEST_JSON)?;
+        return Ok(serde_json::from_slice(&text)?);
+    }
+    Ok(json(&packet.bytes).ok_or(Unreadable::Kind)??)
+}
+
+/// What no question and no answer can be read from.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// Another tag.
+    #[error("a packet of an unknown kind")]
+    Kind,
+    /// It is said to be in memory.
+    #[error("a packet that is not in memory: {0}")]
+    Memory(#[from] std::io::Error),
+    /// It is in another form.
+    #[error("no question or answer: {0}")]
+    Form(#[from] serde_json::Error),
+}
+
+/// A packet of [`packet`] as it can be sent: what is too long goes through memory, whose descriptor belongs to it.
+pub fn fitting(packet: &[u8]) -> std::io::Result<(Cow<'_, [u8]>, Option<OwnedFd>)> {
+    match packet.strip_prefix(&JSON.to_ne_bytes()) {
+        Some(text) if packet.len() > LONGEST => Ok((
+            Cow::Owned(JSON_IN_MEMORY.to_ne_bytes().to_vec()),
+            Some(handing::in_memory(text)?),
+        )),
+        _ => Ok((Cow::Borrowed(packet), None)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +335,26 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&event).unwrap(),
             r#"{"event":{"what":"ended","why":"time"}}"#
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_packet_goes_through_memory() {
+        let short = packet(&Answer::Ok(Value::from("a")));
+        assert!(fitting(&short).unwrap().1.is_none());
+        let text = "x".repeat(LONGEST);
+        let long = packet(&Answer::Ok(Value::from(text.clone())));
+        let (bytes, memory) = fitting(&long).unwrap();
+        let mut received = Packet {
+            bytes: bytes.into_owned(),
+            descriptors: memory.into_iter().collect(),
+            whole: true,
+        };
+        let answer: Answer = json_of(&mut received).unwrap();
+        assert_eq!(answer, Answer::Ok(Value::from(text)));
+        assert!(
+            json_of::<Answer>(&mut received).is_err(),
+            "it has no descriptor any more"
         );
     }
 

@@ -13,6 +13,7 @@ mod handing;
 pub mod household;
 mod inhabitant;
 mod lease;
+pub mod lending;
 mod log;
 pub mod maker;
 pub mod message;

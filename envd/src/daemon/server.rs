@@ -22,6 +22,7 @@ use super::{
     channel::Channel,
     conversation::converse,
     household::{self, Household},
+    lending::Lending,
     maker::{Blueprint, Environment, Maker},
     recipe::{Recipe, Recipes},
     watched::watched,
@@ -111,6 +112,9 @@ pub struct Status {
     pub clients: usize,
     /// Its environments.
     pub environments: Vec<Occupied>,
+    /// Environments and snapshots that are lent to the command line (`envd agent`).
+    #[serde(default)]
+    pub lent: usize,
 }
 
 /// An environment that somebody uses.
@@ -130,6 +134,8 @@ pub struct Daemon {
     pub recipes: Recipes,
     /// The services.
     pub household: Household,
+    /// What is lent to the command line.
+    pub lending: Lending,
     /// The variables that it was started with: those of whoever asks for something without saying more.
     pub variables: HostVariables,
     maker: Box<dyn Maker>,
@@ -152,6 +158,7 @@ impl Daemon {
         identity: Identity,
         recipes: Recipes,
         household: Household,
+        lending: Lending,
         variables: HostVariables,
         maker: Box<dyn Maker>,
         idle: Duration,
@@ -160,6 +167,7 @@ impl Daemon {
             identity,
             recipes,
             household,
+            lending,
             variables,
             maker,
             tenants: RefCell::default(),
@@ -220,8 +228,11 @@ impl Daemon {
     async fn unused(&self) {
         let mut since = Instant::now();
         loop {
-            if self.clients.get() > 0 || self.household.is_alive() {
-                self.changed.notified().await;
+            if self.clients.get() > 0 || self.household.is_alive() || self.lending.count() > 0 {
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    () = self.lending.changed() => {}
+                }
                 since = Instant::now();
                 continue;
             }
@@ -259,7 +270,7 @@ impl Daemon {
 
     /// Whether something runs.
     pub fn is_busy(&self) -> bool {
-        !self.tenants.borrow().is_empty() || self.household.is_alive()
+        !self.tenants.borrow().is_empty() || self.household.is_alive() || self.lending.count() > 0
     }
 
     /// An environment of nobody's yet.
@@ -294,6 +305,12 @@ impl Daemon {
             Err(failure) => tracing::warn!("services: {}", failure.message),
         }
         self.household.clear();
+        if timeout(STOP_TIME, self.lending.end()).await.is_err() {
+            tracing::warn!(
+                "lent environments have not ended after {} s",
+                STOP_TIME.as_secs()
+            );
+        }
         let tenants = self.tenants.take();
         let used = tenants.into_values().map(|tenant| tenant.environment);
         let environments: Vec<_> = used.chain(self.recipes.clear()).collect();
@@ -396,6 +413,7 @@ impl Daemon {
             seconds: self.started.elapsed().as_secs(),
             clients: self.clients.get(),
             environments: used.chain(spares).chain(services).collect(),
+            lent: self.lending.count(),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     fs::{FlockOperation, Mode, flock},
-    process::{Resource, Rlimit},
+    process::{Pid, Resource, Rlimit},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -124,6 +124,9 @@ impl Held {
             }
             served
         });
+        drop(local);
+        // What was being made for somebody who is gone by now ends with this process.
+        runtime.shutdown_background();
         served.map_err(ServeError::Wait)
     }
 }
@@ -150,14 +153,30 @@ async fn asked_to_end() {
 }
 
 /// As many descriptors as there may be: two an environment and one a client. What is started from here on inherits this, so
-/// the launcher must be there before.
-pub fn raise_descriptor_limit() {
+/// a launcher must be there before, or have the limit [put back](DescriptorLimit::give).
+pub fn raise_descriptor_limit() -> DescriptorLimit {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         ..limit
     };
     let _ = rustix::process::setrlimit(Resource::Nofile, raised);
+    DescriptorLimit(limit)
+}
+
+/// The limit as it was.
+#[derive(Clone, Debug)]
+pub struct DescriptorLimit(Rlimit);
+
+impl DescriptorLimit {
+    /// Gives it to a process that was started since: programs are used to this one.
+    pub fn give(&self, pid: u32) {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let limit = self.0;
+        if let Err(error) = rustix::process::prlimit(pid, Resource::Nofile, limit) {
+            tracing::warn!("a limit cannot be put back: {error}");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -296,7 +296,10 @@ impl Service for Fake {
                     ..lent.info.clone()
                 })
                 .collect();
-            Ok(environment::Environments { environments })
+            Ok(environment::Environments {
+                environments,
+                snapshots: Vec::new(),
+            })
         })
     }
 
@@ -335,7 +338,10 @@ impl Service for Fake {
                     self.new_environment(call, &before, &now, like)
                 })
                 .collect::<Result<_, _>>()?;
-            Ok(environment::Environments { environments })
+            Ok(environment::Environments {
+                environments,
+                snapshots: Vec::new(),
+            })
         })
     }
 
@@ -699,6 +705,7 @@ impl Service for Fake {
                     conflicts: Vec::new(),
                     refused: Vec::new(),
                     commits: Vec::new(),
+                    branch: None,
                     dry_run: request.dry_run,
                 };
                 let found = tree::differences(&before, &now)?;

@@ -14,7 +14,7 @@ use tokio::task::LocalSet;
 
 use super::*;
 use crate::{
-    cli::operations,
+    cli::{Kind, operations},
     config::{Manifest, Source as Text},
     daemon::{Place, Source, client::Client, maker::Maker, message::Request, recipe::Wish},
     settings::Settings,
@@ -159,6 +159,7 @@ impl Fixture {
             },
             Recipes::new(&project, Box::new(source)),
             Household::new(place.services(&root.join("store")), &project),
+            Lending::new(|| Err(Failure::new(Kind::Other, "nothing is lent here"))),
             variables.clone(),
             Box::new(Pipes {
                 counts: counts.clone(),

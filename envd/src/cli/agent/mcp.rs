@@ -1,52 +1,25 @@
-//! `envd agent`
+//! `envd agent mcp`
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::Subcommand;
 use envd_agents::{
     egress::{Allowlist, Rule},
-    install::{Client, Reach, Scope, installation},
     mcp::{HttpOptions, HttpServer, Token, serve_stdio},
 };
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Failure, Kind};
+use super::super::{Context, Failure, Kind};
 use crate::{
     agents::{Grants, Lender},
     environment::{Caller, Workplace},
 };
-
-/// Lend environments to coding agents
-#[derive(clap::Args, Clone, Debug)]
-#[command(
-    after_help = "Examples\n  envd agent install claude-code\n  envd agent mcp --allow-host '*.crates.io'"
-)]
-pub struct Arguments {
-    /// What about it.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What can be done about agents.
-#[derive(Subcommand, Clone, Debug)]
-#[allow(missing_docs, reason = "each is documented where its arguments are")]
-pub enum Command {
-    Mcp(Mcp),
-    Install(Install),
-}
 
 /// Serve the Model Context Protocol, on standard input and output unless told otherwise
 ///
 /// Environments see the project in which this runs; what agents change there is kept apart until they apply it. Everything
 /// that was lent ends with this process.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Mcp {
+pub struct Arguments {
     /// Serve HTTP on this loopback address; the token is in ENVD_MCP_TOKEN, or printed to standard error
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub http: Option<SocketAddr>,
@@ -64,38 +37,12 @@ pub struct Mcp {
     pub allow_host_network: bool,
 }
 
-/// Tell an agent's program of envd
-#[derive(clap::Args, Clone, Debug)]
-pub struct Install {
-    /// The program: claude-code, codex, cursor or vscode
-    #[arg(value_name = "CLIENT", value_parser = parse_client)]
-    pub client: Client,
-    /// For all that you do instead of for this project alone
-    #[arg(long)]
-    pub user: bool,
-    /// Print the entry and write nothing
-    #[arg(long)]
-    pub print: bool,
-}
-
-fn parse_rule(text: &str) -> Result<Rule, String> {
+pub(super) fn parse_rule(text: &str) -> Result<Rule, String> {
     text.parse().map_err(|error| format!("{error}"))
-}
-
-fn parse_client(text: &str) -> Result<Client, String> {
-    text.parse().map_err(|error| format!("{error}"))
-}
-
-/// Runs the command.
-pub fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
-    match &arguments.command {
-        Command::Mcp(arguments) => mcp(arguments, context),
-        Command::Install(arguments) => install(arguments, context),
-    }
 }
 
 /// What was granted on the command line, and the place where this runs.
-fn grants(arguments: &Mcp, context: &Context) -> Result<Grants, Failure> {
+fn grants(arguments: &Arguments, context: &Context) -> Result<Grants, Failure> {
     let mut projects = Vec::new();
     for directory in &arguments.projects {
         let path = context.directory.join(directory);
@@ -122,7 +69,8 @@ fn grants(arguments: &Mcp, context: &Context) -> Result<Grants, Failure> {
     })
 }
 
-fn mcp(arguments: &Mcp, context: &Context) -> Result<ExitCode, Failure> {
+/// Runs the command.
+pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
     let grants = grants(arguments, context)?;
     let lender = Arc::new(Lender::new(context, grants)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -145,7 +93,7 @@ fn mcp(arguments: &Mcp, context: &Context) -> Result<ExitCode, Failure> {
 
 async fn http(
     address: SocketAddr,
-    arguments: &Mcp,
+    arguments: &Arguments,
     context: &Context,
     lender: Arc<Lender>,
 ) -> Result<(), Failure> {
@@ -187,53 +135,4 @@ async fn http(
     });
     server.serve(lender, stop).await;
     Ok(())
-}
-
-/// What was written.
-#[derive(Serialize)]
-struct Installed<'a> {
-    file: &'a Path,
-}
-
-fn install(arguments: &Install, context: &Context) -> Result<ExitCode, Failure> {
-    let (scope, envd) = if arguments.user {
-        let caller = Caller::of_this_process(&context.variables);
-        let program = std::env::current_exe()
-            .map_err(|error| Failure::of(Kind::Host, &error).help("where envd is, is not known"))?;
-        (Scope::User(caller.home), program)
-    } else {
-        // The file is for others, too, whose envd is elsewhere.
-        let root = context
-            .project()
-            .map_or_else(|_| context.new_project_root(), |project| project.root);
-        (Scope::Project(root), PathBuf::from("envd"))
-    };
-    let entry = installation(arguments.client, &scope, &Reach::Start { envd });
-    if arguments.print {
-        context.output.raw(&entry.text())?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let cannot = |doing: &str, error: std::io::Error| {
-        Failure::of(Kind::Other, &error).help(format!(
-            "{} could not be {doing}; --print shows the entry",
-            entry.file.display()
-        ))
-    };
-    let existing = match std::fs::read_to_string(&entry.file) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(cannot("read", error)),
-    };
-    let text = entry
-        .merged(existing.as_deref())
-        .map_err(|error| Failure::of(Kind::Usage, &error))?;
-    if let Some(parent) = entry.file.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| cannot("made", error))?;
-    }
-    std::fs::write(&entry.file, text).map_err(|error| cannot("written", error))?;
-    let installed = Installed { file: &entry.file };
-    context.output.result(&installed, |out, _| {
-        writeln!(out, "wrote {}", entry.file.display())
-    })?;
-    Ok(ExitCode::SUCCESS)
 }

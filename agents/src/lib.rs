@@ -10,6 +10,7 @@ pub mod egress;
 pub mod install;
 pub mod mcp;
 pub mod policy;
+pub mod secret;
 pub mod service;
 
 pub use policy::Policy;

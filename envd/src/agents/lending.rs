@@ -8,6 +8,7 @@ use std::{
 
 use envd_agents::{
     changes::Base,
+    policy::{Effective, Quantity},
     service::{
         Call, EnvironmentId, Event, Failure, Listener, Owner, SnapshotId,
         environment::{
@@ -16,6 +17,8 @@ use envd_agents::{
         },
     },
 };
+
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Shared, blocking,
@@ -42,6 +45,7 @@ struct Wish {
     from: Source,
     project: Option<PathBuf>,
     network: Network,
+    policy: Arc<Effective>,
 }
 
 /// `environment_create`
@@ -50,27 +54,32 @@ pub(super) async fn create(
     call: &Call,
     request: EnvironmentCreate,
 ) -> Result<Environment, Failure> {
-    let network = shared.grants.network(request.network)?;
-    let mut warnings = Vec::new();
-    if request
-        .limits
-        .is_some_and(|limits| limits != Limits::default())
-    {
-        warnings.push("limits of memory, processes and processors are not enforced yet".to_owned());
-    }
     let (worker, listener) = (shared.clone(), call.listener.clone());
-    let (from, project) = (request.from, request.project);
+    let (from, project, network) = (request.from, request.project, request.network);
+    let room = room(shared)?;
     let (wish, live) = blocking(move || {
+        let project = project_of(&worker, &from, project.as_deref())?;
+        let policy = worker
+            .grants
+            .policy_for(&worker.context, project.as_deref())?;
+        policy.judge_source(&from)?;
         let wish = Wish {
-            project: project_of(&worker, &from, project.as_deref())?,
+            project,
             from,
-            network,
+            network: policy.judge_network(network)?,
+            policy,
         };
         let ground = Arc::new(ground(&worker, &wish, &*listener)?);
-        let live = launch(&worker, ground, None, None, &wish.network)?;
+        let live = launch(&worker, ground, None, None, &wish.network, Some(room))?;
         Ok((wish, live))
     })
     .await?;
+    let (limits, mut warnings) = wish.policy.judge_limits(request.limits);
+    if limits != Limits::default() {
+        warnings.push("limits of memory, processes and processors are not enforced yet".to_owned());
+    }
+    let (lasts, cut) = wish.policy.judge_time_to_live(request.ttl_seconds);
+    warnings.extend(cut);
     let downgrades = live
         .body
         .resident()
@@ -85,11 +94,28 @@ pub(super) async fn create(
         network: wish.network,
         directory,
         forked_from: None,
+        policy: wish.policy,
+        limits,
         warnings,
-        expires: expiry(request.ttl_seconds),
+        expires: expiry(lasts),
         live: Arc::default(),
     });
     describe(shared, &lent).await
+}
+
+/// A place for one more environment.
+fn room(shared: &Shared) -> Result<OwnedSemaphorePermit, Failure> {
+    let room = shared.room.clone().try_acquire_owned();
+    room.map_err(|_| {
+        let policy = shared.grants.policy();
+        let most = policy.limit(Quantity::Environments);
+        Failure::LimitReached {
+            limit: "environments at a time".to_owned(),
+            value: most.map_or_else(String::new, |most| {
+                format!("{} ({})", most.value, most.origin)
+            }),
+        }
+    })
 }
 
 /// The directory whose files are to be seen inside.
@@ -198,6 +224,7 @@ fn launch(
     frozen: Option<&Frozen>,
     beginning: Option<Beginning>,
     network: &Network,
+    room: Option<OwnedSemaphorePermit>,
 ) -> Result<Live, Failure> {
     // Before the overlay is there: what the project changes from now on is news.
     let beginning = beginning.unwrap_or_else(|| Beginning {
@@ -211,6 +238,7 @@ fn launch(
         ground,
         layers,
         beginning,
+        room,
     };
     Live::launch(shared, parts, network)
 }
@@ -268,7 +296,7 @@ pub(super) async fn describe(shared: &Shared, lent: &Lent) -> Result<Environment
         root,
         directory: lent.directory.clone(),
         network: lent.network.clone(),
-        limits: Limits::default(),
+        limits: lent.limits.clone(),
         forked_from: lent.forked_from.clone(),
         expires_in_seconds: lent.expires.map(left),
         running_commands: running as u64,
@@ -411,13 +439,24 @@ pub(super) async fn fork(
             expected: format!("a count from 1 to {MOST_FORKS}"),
         });
     }
+    let rooms: Vec<_> = (0..request.count)
+        .map(|_| room(shared))
+        .collect::<Result<_, _>>()?;
     let (ground, frozen, beginning) = freeze(shared, &origin, "fork an environment").await?;
-    let (worker, network, count) = (shared.clone(), origin.network.clone(), request.count);
+    let (worker, network) = (shared.clone(), origin.network.clone());
     let forks = blocking(move || {
-        (0..count)
-            .map(|_| {
+        rooms
+            .into_iter()
+            .map(|room| {
                 let (ground, beginning) = (ground.clone(), Some(beginning.clone()));
-                launch(&worker, ground, Some(&frozen), beginning, &network)
+                launch(
+                    &worker,
+                    ground,
+                    Some(&frozen),
+                    beginning,
+                    &network,
+                    Some(room),
+                )
             })
             .collect::<Result<Vec<_>, _>>()
     })
@@ -428,8 +467,7 @@ pub(super) async fn fork(
             1 => name.clone(),
             _ => format!("{name} {number}"),
         });
-        let expires = expiry(request.ttl_seconds);
-        let lent = again(shared, &origin, live, name, expires);
+        let lent = again(shared, &origin, live, name, request.ttl_seconds);
         environments.push(describe(shared, &lent).await?);
     }
     Ok(Environments { environments })
@@ -441,8 +479,10 @@ fn again(
     origin: &Lent,
     live: Live,
     name: Option<String>,
-    expires: Option<Instant>,
+    seconds: Option<u64>,
 ) -> Arc<Lent> {
+    let (lasts, cut) = origin.policy.judge_time_to_live(seconds);
+    let warnings = origin.warnings.iter().cloned().chain(cut).collect();
     lend(shared, live, |id, number, directory| Lent {
         id,
         owner: origin.owner.clone(),
@@ -452,8 +492,10 @@ fn again(
         network: origin.network.clone(),
         directory,
         forked_from: Some(origin.id.clone()),
-        warnings: origin.warnings.clone(),
-        expires,
+        policy: origin.policy.clone(),
+        limits: origin.limits.clone(),
+        warnings,
+        expires: expiry(lasts),
         live: Arc::default(),
     })
 }
@@ -497,27 +539,30 @@ pub(super) async fn restore(
     let snapshot = shared.snapshot(owner, id)?;
     let origin = snapshot.environment.clone();
     let worker = shared.clone();
-    let relaunch = move |snapshot: &super::Snapshot| {
+    let relaunch = move |snapshot: &super::Snapshot, room| {
         launch(
             &worker,
             snapshot.ground.clone(),
             Some(&snapshot.frozen),
             Some(snapshot.beginning.clone()),
             &snapshot.environment.network,
+            room,
         )
     };
     if as_new {
-        let live = blocking(move || relaunch(&snapshot)).await?;
+        let room = room(shared)?;
+        let live = blocking(move || relaunch(&snapshot, Some(room))).await?;
         let lent = again(shared, &origin, live, origin.name.clone(), None);
         return describe(shared, &lent).await;
     }
     let lent = shared.environment(owner, &origin.id)?;
     let mut slot = lent.live.clone().write_owned().await;
     blocking(move || {
-        if slot.is_none() {
+        let Some(live) = &mut *slot else {
             return Err(Failure::no_such_environment(&snapshot.environment.id));
-        }
-        let fresh = relaunch(&snapshot)?;
+        };
+        let mut fresh = relaunch(&snapshot, None)?;
+        fresh.parts.room = live.parts.room.take();
         *slot = Some(fresh);
         Ok(())
     })

@@ -8,16 +8,21 @@ use std::{
 };
 
 use envd_agents::{
-    changes::Base,
+    changes::{
+        Base,
+        protected::{Judged, Protected, Rule},
+    },
     egress::{Allowlist, Egress, Event, Limits},
+    policy::Effective,
     service::{
-        EnvironmentId, Failure, Owner,
+        self, EnvironmentId, Failure, Owner,
         environment::{Network, Source},
     },
 };
 use envd_shims::Resident;
 use envd_store::Hold;
 use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -44,6 +49,8 @@ pub(super) struct Parts {
     pub(super) ground: Arc<Ground>,
     pub(super) layers: Layers,
     pub(super) beginning: Beginning,
+    /// Its place among those that may be lent.
+    pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
 /// What its project was when it began.
@@ -159,6 +166,22 @@ fn serve(names: &[String], socket: OwnedFd) -> Result<Proxy, Failure> {
     Ok(Proxy(cancellation))
 }
 
+impl Lent {
+    /// What of its project may not be changed.
+    pub(super) fn protected(&self) -> Protected {
+        let mut protected = Protected::default();
+        for said in &self.policy.protect {
+            protected.rules.push(Rule {
+                name: "policy".to_owned(),
+                reason: format!("`protect` of [agent] names it ({})", said.origin),
+                judged: Judged::Always,
+                paths: vec![said.value.clone()],
+            });
+        }
+        protected
+    }
+}
+
 /// An environment as its owner knows it.
 #[derive(Debug)]
 pub(super) struct Lent {
@@ -171,6 +194,10 @@ pub(super) struct Lent {
     pub(super) network: Network,
     pub(super) directory: String,
     pub(super) forked_from: Option<EnvironmentId>,
+    /// What holds for it.
+    pub(super) policy: Arc<Effective>,
+    /// Limits that were asked for and allowed.
+    pub(super) limits: service::environment::Limits,
     pub(super) warnings: Vec<String>,
     pub(super) expires: Option<Instant>,
     /// Commands and looks at files share it; what launches it anew has it alone. `None` once it is gone.

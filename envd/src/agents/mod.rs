@@ -2,7 +2,7 @@
 //!
 //! | file | is |
 //! |---|---|
-//! | `grants` | what requests may ask for |
+//! | `grants`, `mechanisms` | what requests may ask for, and what the machine has to be able to do |
 //! | `blueprint` | from a realised root to a plan |
 //! | `layers` | what is written inside: frozen, forked, put back |
 //! | `live` | one environment and its PID 1 |
@@ -27,6 +27,7 @@ mod inside;
 mod layers;
 mod lending;
 mod live;
+mod mechanisms;
 mod packages;
 mod project;
 mod resources;
@@ -42,11 +43,16 @@ use std::{
     },
 };
 
-use envd_agents::service::{CommandId, EnvironmentId, Failure, Owner, SnapshotId};
+use envd_agents::{
+    policy::Quantity,
+    service::{CommandId, EnvironmentId, Failure, Owner, SnapshotId},
+};
 use envd_shims::Launcher;
 use envd_store::{Place, Store};
+use tokio::sync::Semaphore;
 
-pub use grants::Grants;
+pub use grants::{Granted, Grants};
+pub use mechanisms::mechanisms;
 
 use self::{command::Running, layers::Frozen, live::Lent};
 use crate::cli::{self, Context};
@@ -66,6 +72,8 @@ struct Shared {
     counter: AtomicU64,
     context: Context,
     grants: Grants,
+    /// As many as environments may still be made.
+    room: Arc<Semaphore>,
 }
 
 /// All there is.
@@ -91,7 +99,10 @@ struct Snapshot {
 impl Lender {
     /// A lender with a launcher of its own.
     pub fn new(context: &Context, grants: Grants) -> Result<Self, cli::Failure> {
+        grants.require()?;
         let launcher = Launcher::start()?;
+        let most = grants.policy().limit(Quantity::Environments);
+        let most = most.and_then(|most| usize::try_from(most.value).ok());
         let store = Store::open(&context.settings.store)?;
         let place = store.place()?;
         let empty = place.path().join("empty");
@@ -104,6 +115,7 @@ impl Lender {
             counter: AtomicU64::new(0),
             context: context.clone(),
             grants,
+            room: Arc::new(Semaphore::new(most.unwrap_or(Semaphore::MAX_PERMITS))),
         })))
     }
 

@@ -102,7 +102,7 @@ pub(super) async fn diff(
         let limit = usize::try_from(request.diff_bytes).unwrap_or(usize::MAX);
         let mut collector = Collector::new(limit);
         collector.push(text.as_bytes());
-        let protected = Protected::default();
+        let protected = lent.protected();
         let shown = found.entries.iter().take(MOST_CHANGES);
         let changes = shown.map(|change| told(change, &protected)).collect();
         Ok(Changes {
@@ -162,7 +162,10 @@ pub(super) async fn apply(
         };
         let (layers, found) = scan(&directories, Vec::new())?;
         let Beginning { base, checkout } = &mut live.parts.beginning;
-        let guard = Guard::default();
+        let guard = Guard {
+            protected: lent.protected(),
+            ..Guard::default()
+        };
         let applied = if request.dry_run {
             layers.judge(&found, &chosen, &guard, base, checkout)
         } else {

@@ -1,5 +1,7 @@
 //! `envd agent`
 
+pub mod explain;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -9,7 +11,7 @@ use std::{
 
 use clap::Subcommand;
 use envd_agents::{
-    egress::{Allowlist, Rule},
+    egress::Rule,
     install::{Client, Reach, Scope, installation},
     mcp::{HttpOptions, HttpServer, Token, serve_stdio},
 };
@@ -18,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, Failure, Kind};
 use crate::{
-    agents::{Grants, Lender},
-    environment::{Caller, Workplace},
+    agents::{Granted, Grants, Lender},
+    environment::Caller,
 };
 
 /// Lend environments to coding agents
@@ -39,6 +41,7 @@ pub struct Arguments {
 pub enum Command {
     Mcp(Mcp),
     Install(Install),
+    Explain(explain::Arguments),
 }
 
 /// Serve the Model Context Protocol, on standard input and output unless told otherwise
@@ -56,7 +59,7 @@ pub struct Mcp {
     /// Lend the project in DIR, too (may be given several times)
     #[arg(long = "lend", value_name = "DIR")]
     pub projects: Vec<PathBuf>,
-    /// Let environments ask for this host name, such as pypi.org or '*.crates.io' (may be given several times)
+    /// Let environments reach this host name, such as pypi.org or '*.crates.io' (may be given several times)
     #[arg(long = "allow-host", value_name = "NAME", value_parser = parse_rule)]
     pub hosts: Vec<Rule>,
     /// Let environments ask for this machine's network
@@ -91,35 +94,18 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure
     match &arguments.command {
         Command::Mcp(arguments) => mcp(arguments, context),
         Command::Install(arguments) => install(arguments, context),
+        Command::Explain(arguments) => explain::run(arguments, context),
     }
 }
 
-/// What was granted on the command line, and the place where this runs.
+/// What may be lent: by files, and by the command line.
 fn grants(arguments: &Mcp, context: &Context) -> Result<Grants, Failure> {
-    let mut projects = Vec::new();
-    for directory in &arguments.projects {
-        let path = context.directory.join(directory);
-        let real = std::fs::canonicalize(&path).map_err(|error| {
-            Failure::of(Kind::Usage, &error).help(format!("--lend {}", path.display()))
-        })?;
-        projects.push(real);
-    }
-    let caller = Caller::of_this_process(&context.variables);
-    match context.project() {
-        Ok(project) => projects.push(project.root),
-        Err(_) => {
-            // Where it is a place to work in at all.
-            let place = Workplace::current(&context.directory, &caller.home);
-            if let Workplace::Bound(directory) = place {
-                projects.push(directory);
-            }
-        }
-    }
-    Ok(Grants {
-        projects,
-        hosts: Allowlist::from_iter(arguments.hosts.iter().cloned()),
+    let granted = Granted {
+        projects: explain::real_paths(&arguments.projects, context)?,
+        hosts: arguments.hosts.clone(),
         host_network: arguments.allow_host_network,
-    })
+    };
+    Grants::read(context, granted)
 }
 
 fn mcp(arguments: &Mcp, context: &Context) -> Result<ExitCode, Failure> {

@@ -5,6 +5,7 @@
 //! back as far as the owner wants it.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod changes;
 pub mod egress;
 pub mod install;

@@ -1,5 +1,7 @@
 //! Takes the values of secrets out of what passes by, whatever the pieces in which it comes.
 
+use std::borrow::Cow;
+
 use memchr::memmem::Finder;
 use zeroize::Zeroizing;
 
@@ -236,6 +238,23 @@ impl Scrubber {
         let (clear, held) = rest.split_at(rest.len() - patterns.open(rest));
         pass(clear);
         self.held = Zeroizing::new(held.to_vec());
+    }
+
+    /// Takes more in; what can go on.
+    pub fn clean<'b>(&mut self, patterns: &Patterns, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        if self.held.is_empty() && patterns.is_empty() {
+            return Cow::Borrowed(bytes);
+        }
+        let mut clean = Vec::with_capacity(bytes.len());
+        self.push(patterns, bytes, |bytes| clean.extend_from_slice(bytes));
+        Cow::Owned(clean)
+    }
+
+    /// The end: what was held back.
+    pub fn rest(&mut self, patterns: &Patterns) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.finish(patterns, |bytes| rest.extend_from_slice(bytes));
+        rest
     }
 
     /// The end: `pass` gets what was held back.

@@ -7,9 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use envd_agents::service::{
-    CommandId, EnvironmentId, Event, Failure, Listener, Owner, ResourceUri, Stream,
-    command::{CommandSetup, Signal, State, Status},
+use envd_agents::{
+    secret::{Keyring, Scrubber, Secret},
+    service::{
+        CommandId, EnvironmentId, Event, Failure, Listener, Owner, ResourceUri, Stream,
+        command::{CommandSetup, Signal, State, Status},
+    },
 };
 use envd_init::protocol::{Order, Report};
 use envd_shims::{LaunchError, Said, connection, plan};
@@ -27,7 +30,7 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-use super::{Shared, failure, live::Live, spool::Spool};
+use super::{Shared, failure, live::Live, secrets::Named, spool::Spool};
 
 /// How much a process that goes on writing may still add to what its parent wrote before it ended.
 const MOST_LEFT: usize = 1 << 20;
@@ -45,6 +48,8 @@ pub(super) struct Running {
     pub(super) stdout: Spool,
     pub(super) stderr: Spool,
     input: Arc<tokio::sync::Mutex<Option<Sender>>>,
+    /// Secrets, whose values are not kept and not passed on.
+    keyring: Arc<Keyring>,
     status: watch::Sender<Status>,
     /// Changes whenever there is more output or the end.
     news: watch::Sender<()>,
@@ -63,10 +68,14 @@ impl Running {
         live: &Live,
         owner: Owner,
         setup: &CommandSetup,
+        secrets: &[Named],
         manner: Manner,
     ) -> Result<Arc<Self>, Failure> {
         let words = setup.command.arguments();
-        let command = command(live, setup, &words)?;
+        let mut command = command(live, setup, &words)?;
+        let given = secrets.iter();
+        let given = given.map(|(name, value)| (name.clone(), value.variable()));
+        command.environment.extend(given);
         let spool = || {
             Spool::make(&shared.fresh("output"))
                 .map_err(|error| failure::internal("making a file for the output", &error))
@@ -87,11 +96,20 @@ impl Running {
         };
         let standard = [stdin_end.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
         let limits = &live.parts.ground.blueprint.plan().limits;
-        live.body
+        let executed = live
+            .body
             .resident()
-            .ok_or_else(|| Failure::no_such_environment(&setup.environment))?
-            .execute(&command, limits, standard, theirs.as_fd(), &[])
-            .map_err(|error| internal(&error))?;
+            .ok_or_else(|| Failure::no_such_environment(&setup.environment))
+            .and_then(|resident| {
+                let executed = resident.execute(&command, limits, standard, theirs.as_fd(), &[]);
+                executed.map_err(|error| internal(&error))
+            });
+        for (name, _) in secrets {
+            if let Some(value) = command.environment.remove(name) {
+                Secret::forget(value);
+            }
+        }
+        executed?;
         drop((stdin_end, stdout_end, stderr_end, theirs));
         let running = Arc::new(Self {
             id: CommandId::random(),
@@ -103,6 +121,7 @@ impl Running {
             stdout: spool()?,
             stderr: spool()?,
             input: Arc::default(),
+            keyring: shared.keyring.clone(),
             status: watch::Sender::new(Status::RUNNING),
             news: watch::Sender::new(()),
         });
@@ -199,7 +218,11 @@ impl Running {
     ) {
         let mut buffer = vec![0; 64 * 1024];
         let mut ending = Some((ended, drained));
+        let mut scrubber = Scrubber::naming();
         let hear = |bytes: &[u8]| {
+            if bytes.is_empty() {
+                return;
+            }
             self.spool(stream).push(bytes);
             if let Some(listener) = &listener {
                 listener.hear(Event::Output { stream, bytes });
@@ -216,21 +239,27 @@ impl Running {
             };
             tokio::select! {
                 read = pipe.read(&mut buffer) => match read {
-                    Ok(count @ 1..) => hear(&buffer[..count]),
-                    Ok(0) | Err(_) => return,
+                    Ok(count @ 1..) => {
+                        hear(&scrubber.clean(&self.keyring.patterns(), &buffer[..count]));
+                    }
+                    Ok(0) | Err(_) => {
+                        hear(&scrubber.rest(&self.keyring.patterns()));
+                        return;
+                    }
                 },
                 () = has_ended => {
                     let mut left = 0;
                     while left < MOST_LEFT {
                         match rustix::io::read(pipe.as_fd(), &mut buffer[..]) {
                             Ok(count @ 1..) => {
-                                hear(&buffer[..count]);
+                                hear(&scrubber.clean(&self.keyring.patterns(), &buffer[..count]));
                                 left += count;
                             }
                             Err(Errno::INTR) => {}
                             Ok(0) | Err(_) => break,
                         }
                     }
+                    hear(&scrubber.rest(&self.keyring.patterns()));
                     if let Some((_, drained)) = ending.take() {
                         let _ = drained.send(());
                     }
@@ -361,12 +390,6 @@ fn command(live: &Live, setup: &CommandSetup, words: &[String]) -> Result<plan::
             expected: "a program and its arguments".to_owned(),
         });
     };
-    if !setup.secrets.is_empty() {
-        return Err(failure::not_yet(
-            "keep secrets",
-            "Leave `secrets` out; tell the user if the command needs one.",
-        ));
-    }
     let common = &live.parts.ground.blueprint.plan().command;
     let mut environment = common.environment.clone();
     let own = setup.env.iter();

@@ -18,15 +18,14 @@ use envd_agents::{
     },
 };
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::{
     Shared, blocking,
     blueprint::{Blueprint, Ground as Drawn},
     checkout::Checkout,
     failure,
     layers::{Frozen, Layers, MOST_FROZEN},
-    live::{Beginning, Ground, Lent, Live, Parts},
+    live::{Beginning, Berth, Ground, Lent, Live, Parts},
+    secrets,
 };
 use crate::{
     cli::{self, operations::Operations as _},
@@ -56,8 +55,8 @@ pub(super) async fn create(
 ) -> Result<Environment, Failure> {
     let (worker, listener) = (shared.clone(), call.listener.clone());
     let (from, project, network) = (request.from, request.project, request.network);
-    let room = room(shared)?;
-    let (wish, live) = blocking(move || {
+    let mut room = room(shared)?;
+    let (wish, live, not_had) = blocking(move || {
         let project = project_of(&worker, &from, project.as_deref())?;
         let policy = worker
             .grants
@@ -70,8 +69,10 @@ pub(super) async fn create(
             policy,
         };
         let ground = Arc::new(ground(&worker, &wish, &*listener)?);
-        let live = launch(&worker, ground, None, None, &wish.network, Some(room))?;
-        Ok((wish, live))
+        let (headers, not_had) = secrets::headers(&worker, &wish.policy, &wish.network);
+        room.headers = Arc::new(headers);
+        let live = launch(&worker, ground, None, None, &wish.network, room)?;
+        Ok((wish, live, not_had))
     })
     .await?;
     let (limits, mut warnings) = wish.policy.judge_limits(request.limits);
@@ -79,7 +80,7 @@ pub(super) async fn create(
         warnings.push("limits of memory, processes and processors are not enforced yet".to_owned());
     }
     let (lasts, cut) = wish.policy.judge_time_to_live(request.ttl_seconds);
-    warnings.extend(cut);
+    warnings.extend(cut.into_iter().chain(not_had));
     let downgrades = live
         .body
         .resident()
@@ -97,6 +98,8 @@ pub(super) async fn create(
         policy: wish.policy,
         limits,
         warnings,
+        tally: Arc::default(),
+        headers: Arc::default(),
         expires: expiry(lasts),
         live: Arc::default(),
     });
@@ -104,9 +107,14 @@ pub(super) async fn create(
 }
 
 /// A place for one more environment.
-fn room(shared: &Shared) -> Result<OwnedSemaphorePermit, Failure> {
+fn room(shared: &Shared) -> Result<Berth, Failure> {
     let room = shared.room.clone().try_acquire_owned();
-    room.map_err(|_| {
+    let berth = |room| Berth {
+        room: Some(room),
+        tally: Arc::default(),
+        headers: Arc::default(),
+    };
+    room.map(berth).map_err(|_| {
         let policy = shared.grants.policy();
         let most = policy.limit(Quantity::Environments);
         Failure::LimitReached {
@@ -224,7 +232,7 @@ fn launch(
     frozen: Option<&Frozen>,
     beginning: Option<Beginning>,
     network: &Network,
-    room: Option<OwnedSemaphorePermit>,
+    berth: Berth,
 ) -> Result<Live, Failure> {
     // Before the overlay is there: what the project changes from now on is news.
     let beginning = beginning.unwrap_or_else(|| Beginning {
@@ -238,7 +246,7 @@ fn launch(
         ground,
         layers,
         beginning,
-        room,
+        berth,
     };
     Live::launch(shared, parts, network)
 }
@@ -256,6 +264,8 @@ fn lend(
     let directory = live.parts.ground.blueprint.plan().command.directory.clone();
     let directory = directory.to_string_lossy().into_owned();
     let mut lent = make(EnvironmentId::random(), shared.count(), directory);
+    lent.tally = live.parts.berth.tally.clone();
+    lent.headers = live.parts.berth.headers.clone();
     lent.live = Arc::new(tokio::sync::RwLock::new(Some(live)));
     let lent = Arc::new(lent);
     shared
@@ -444,19 +454,14 @@ pub(super) async fn fork(
         .collect::<Result<_, _>>()?;
     let (ground, frozen, beginning) = freeze(shared, &origin, "fork an environment").await?;
     let (worker, network) = (shared.clone(), origin.network.clone());
+    let headers = origin.headers.clone();
     let forks = blocking(move || {
         rooms
             .into_iter()
-            .map(|room| {
+            .map(|mut room| {
+                room.headers = headers.clone();
                 let (ground, beginning) = (ground.clone(), Some(beginning.clone()));
-                launch(
-                    &worker,
-                    ground,
-                    Some(&frozen),
-                    beginning,
-                    &network,
-                    Some(room),
-                )
+                launch(&worker, ground, Some(&frozen), beginning, &network, room)
             })
             .collect::<Result<Vec<_>, _>>()
     })
@@ -495,6 +500,8 @@ fn again(
         policy: origin.policy.clone(),
         limits: origin.limits.clone(),
         warnings,
+        tally: Arc::default(),
+        headers: Arc::default(),
         expires: expiry(lasts),
         live: Arc::default(),
     })
@@ -539,19 +546,20 @@ pub(super) async fn restore(
     let snapshot = shared.snapshot(owner, id)?;
     let origin = snapshot.environment.clone();
     let worker = shared.clone();
-    let relaunch = move |snapshot: &super::Snapshot, room| {
+    let relaunch = move |snapshot: &super::Snapshot, berth| {
         launch(
             &worker,
             snapshot.ground.clone(),
             Some(&snapshot.frozen),
             Some(snapshot.beginning.clone()),
             &snapshot.environment.network,
-            room,
+            berth,
         )
     };
     if as_new {
-        let room = room(shared)?;
-        let live = blocking(move || relaunch(&snapshot, Some(room))).await?;
+        let mut room = room(shared)?;
+        room.headers = origin.headers.clone();
+        let live = blocking(move || relaunch(&snapshot, room)).await?;
         let lent = again(shared, &origin, live, origin.name.clone(), None);
         return describe(shared, &lent).await;
     }
@@ -561,8 +569,13 @@ pub(super) async fn restore(
         let Some(live) = &mut *slot else {
             return Err(Failure::no_such_environment(&snapshot.environment.id));
         };
-        let mut fresh = relaunch(&snapshot, None)?;
-        fresh.parts.room = live.parts.room.take();
+        let berth = Berth {
+            room: None,
+            tally: live.parts.berth.tally.clone(),
+            headers: live.parts.berth.headers.clone(),
+        };
+        let mut fresh = relaunch(&snapshot, berth)?;
+        fresh.parts.berth.room = live.parts.berth.room.take();
         *slot = Some(fresh);
         Ok(())
     })

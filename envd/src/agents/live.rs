@@ -8,11 +8,12 @@ use std::{
 };
 
 use envd_agents::{
+    audit::Tally,
     changes::{
         Base,
         protected::{Judged, Protected, Rule},
     },
-    egress::{Allowlist, Egress, Event, Limits},
+    egress::{Allowlist, Egress, Event, Limits, SecretHeader},
     policy::Effective,
     service::{
         self, EnvironmentId, Failure, Owner,
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, blueprint::Blueprint, checkout::Checkout, failure, inside::Inside, layers::Layers,
+    secrets,
 };
 use crate::config::EnvironmentSection;
 
@@ -49,8 +51,18 @@ pub(super) struct Parts {
     pub(super) ground: Arc<Ground>,
     pub(super) layers: Layers,
     pub(super) beginning: Beginning,
+    pub(super) berth: Berth,
+}
+
+/// What an environment keeps when it is launched anew.
+#[derive(Debug)]
+pub(super) struct Berth {
     /// Its place among those that may be lent.
     pub(super) room: Option<OwnedSemaphorePermit>,
+    /// What its proxy refused.
+    pub(super) tally: Arc<Tally>,
+    /// What its proxy puts into requests.
+    pub(super) headers: Arc<Vec<SecretHeader>>,
 }
 
 /// What its project was when it began.
@@ -136,7 +148,7 @@ impl Live {
             parts,
         };
         if let (Network::Allow(names), Some(socket)) = (network, listening) {
-            live._proxy = Some(serve(names, socket)?);
+            live._proxy = Some(serve(names, socket, &live.parts.berth)?);
         }
         Ok(live)
     }
@@ -155,11 +167,21 @@ impl Live {
 }
 
 /// Serves the way out to these names.
-fn serve(names: &[String], socket: OwnedFd) -> Result<Proxy, Failure> {
+fn serve(names: &[String], socket: OwnedFd, berth: &Berth) -> Result<Proxy, Failure> {
     let list = Allowlist::parse(names.iter().map(String::as_str))
         .map_err(|error| failure::internal("reading the list of names", &error))?;
-    let reporter = |event: Event| tracing::debug!(?event, "egress");
-    let proxy = Egress::new(Arc::new(list), Arc::new(reporter), Limits::default());
+    let tally = berth.tally.clone();
+    let reporter = move |event: Event| {
+        tally.note(&event);
+        tracing::debug!(?event, "egress");
+    };
+    let mut proxy = Egress::new(Arc::new(list), Arc::new(reporter), Limits::default());
+    if !berth.headers.is_empty() {
+        proxy = proxy.secrets(berth.headers.to_vec());
+        if let Some(tls) = secrets::tls() {
+            proxy = proxy.tls(tls);
+        }
+    }
     let cancellation = CancellationToken::new();
     let serving = proxy.serve(TcpListener::from(socket), cancellation.clone());
     tokio::runtime::Handle::current().spawn(serving);
@@ -199,6 +221,10 @@ pub(super) struct Lent {
     /// Limits that were asked for and allowed.
     pub(super) limits: service::environment::Limits,
     pub(super) warnings: Vec<String>,
+    /// What its proxy refused.
+    pub(super) tally: Arc<Tally>,
+    /// What its proxy puts into requests.
+    pub(super) headers: Arc<Vec<SecretHeader>>,
     pub(super) expires: Option<Instant>,
     /// Commands and looks at files share it; what launches it anew has it alone. `None` once it is gone.
     pub(super) live: Arc<tokio::sync::RwLock<Option<Live>>>,

@@ -10,6 +10,7 @@
 //! | `command`, `spool`, `commands` | commands and all that they wrote |
 //! | `inside`, `files` | files, through the environment's own root |
 //! | `project`, `checkout` | what changed in a project, and bringing it back |
+//! | `secrets` | values that one command or the proxy gets |
 //! | `packages`, `resources` | the rest |
 //! | `service` | the trait, method by method |
 //!
@@ -31,12 +32,13 @@ mod mechanisms;
 mod packages;
 mod project;
 mod resources;
+mod secrets;
 mod service;
 mod spool;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -44,7 +46,9 @@ use std::{
 };
 
 use envd_agents::{
+    audit::{Audited, Denials, Log, Refused, Whose},
     policy::Quantity,
+    secret::Keyring,
     service::{CommandId, EnvironmentId, Failure, Owner, SnapshotId},
 };
 use envd_shims::Launcher;
@@ -74,6 +78,7 @@ struct Shared {
     grants: Grants,
     /// As many as environments may still be made.
     room: Arc<Semaphore>,
+    keyring: Arc<Keyring>,
 }
 
 /// All there is.
@@ -115,8 +120,26 @@ impl Lender {
             counter: AtomicU64::new(0),
             context: context.clone(),
             grants,
+            keyring: Arc::default(),
             room: Arc::new(Semaphore::new(most.unwrap_or(Semaphore::MAX_PERMITS))),
         })))
+    }
+
+    /// The same, with a line in the store's record for every call.
+    pub fn audited(self: &Arc<Self>) -> Result<Audited<Self>, cli::Failure> {
+        let directory = audit_directory(&self.0.context.settings.store);
+        let log = Log::open(&directory).map_err(|error| {
+            cli::Failure::of(cli::Kind::Store, &error).help(format!(
+                "calls cannot be recorded in {}",
+                directory.display()
+            ))
+        })?;
+        Ok(Audited::new(
+            self.clone(),
+            Arc::new(log),
+            self.clone(),
+            self.0.keyring.clone(),
+        ))
     }
 
     /// Ends everything that was lent to anybody. Tasks that a runtime was left with may still have a hand on this; they find
@@ -132,6 +155,22 @@ impl Lender {
         drop(all);
         self.0.place.remove();
     }
+}
+
+impl Denials for Lender {
+    fn take(&self, whose: Whose<'_>) -> Vec<Refused> {
+        let all = self.0.all();
+        let ours = all.environments.values().filter(|lent| match whose {
+            Whose::Environment(id) => lent.id == *id,
+            Whose::Owner(owner) => lent.owner == *owner,
+        });
+        ours.flat_map(|lent| lent.tally.take()).collect()
+    }
+}
+
+/// Where the record of calls is.
+pub fn audit_directory(store: &Path) -> PathBuf {
+    store.join("audit")
 }
 
 impl Shared {

@@ -1,5 +1,6 @@
 //! `envd agent`
 
+pub mod audit;
 pub mod explain;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
 
 use clap::Subcommand;
 use envd_agents::{
+    audit::Audited,
     egress::Rule,
     install::{Client, Reach, Scope, installation},
     mcp::{HttpOptions, HttpServer, Token, serve_stdio},
@@ -42,6 +44,7 @@ pub enum Command {
     Mcp(Mcp),
     Install(Install),
     Explain(explain::Arguments),
+    Audit(audit::Arguments),
 }
 
 /// Serve the Model Context Protocol, on standard input and output unless told otherwise
@@ -95,6 +98,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure
         Command::Mcp(arguments) => mcp(arguments, context),
         Command::Install(arguments) => install(arguments, context),
         Command::Explain(arguments) => explain::run(arguments, context),
+        Command::Audit(arguments) => audit::run(arguments, context),
     }
 }
 
@@ -111,6 +115,7 @@ fn grants(arguments: &Mcp, context: &Context) -> Result<Grants, Failure> {
 fn mcp(arguments: &Mcp, context: &Context) -> Result<ExitCode, Failure> {
     let grants = grants(arguments, context)?;
     let lender = Arc::new(Lender::new(context, grants)?);
+    let audited = Arc::new(lender.audited()?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -119,9 +124,9 @@ fn mcp(arguments: &Mcp, context: &Context) -> Result<ExitCode, Failure> {
         })?;
     let served = match arguments.http {
         None => runtime
-            .block_on(serve_stdio(lender.clone()))
+            .block_on(serve_stdio(audited))
             .map_err(|error| Failure::of(Kind::Other, &error)),
-        Some(address) => runtime.block_on(http(address, arguments, context, lender.clone())),
+        Some(address) => runtime.block_on(http(address, arguments, context, audited)),
     };
     // A read of standard input cannot be interrupted.
     runtime.shutdown_background();
@@ -133,7 +138,7 @@ async fn http(
     address: SocketAddr,
     arguments: &Mcp,
     context: &Context,
-    lender: Arc<Lender>,
+    audited: Arc<Audited<Lender>>,
 ) -> Result<(), Failure> {
     let given = context.variables.get(envd_agents::install::TOKEN_VARIABLE);
     let token = match given.and_then(std::ffi::OsStr::to_str) {
@@ -171,7 +176,7 @@ async fn http(
         }
         asked.cancel();
     });
-    server.serve(lender, stop).await;
+    server.serve(audited, stop).await;
     Ok(())
 }
 

@@ -126,7 +126,7 @@ impl Log {
             line.extend(record.line());
         }
         let file = self.file_for(state, line.len() as u64)?;
-        let mut file = &*file;
+        let mut file = file;
         match file.write(&line) {
             Ok(length) if length == line.len() => {
                 state.torn = false;

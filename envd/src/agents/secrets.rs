@@ -1,6 +1,9 @@
 //! Secrets: read where the user keeps them when something first needs one, and handed to one command or to a proxy.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use envd_agents::{
     egress::{Allowlist, SecretHeader},
@@ -26,7 +29,8 @@ fn value(
     let variables = &context.variables;
     // Not in the project: what is run there must not be a file of it.
     let home = Caller::of_this_process(variables).home;
-    keyring.value(name, kept, || kept.read(|name| variables.get(name), &home))
+    let place = if home.is_dir() { &*home } else { Path::new("/") };
+    keyring.value(name, kept, || kept.read(|name| variables.get(name), place))
 }
 
 fn unreadable(name: &str, error: &ReadError) -> String {

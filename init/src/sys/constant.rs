@@ -53,10 +53,12 @@ pub const S_IFDIR: u32 = 0o040_000;
 pub const S_IFREG: u32 = 0o100_000;
 pub const S_IFLNK: u32 = 0o120_000;
 
+pub const SECBIT_NOROOT: u32 = 1;
 pub const MS_RDONLY: usize = 1;
 pub const MS_NOSUID: usize = 2;
 pub const MS_NODEV: usize = 4;
 pub const MS_NOEXEC: usize = 8;
+pub const MS_REMOUNT: usize = 32;
 pub const MS_BIND: usize = 4096;
 pub const MS_REC: usize = 16384;
 pub const MS_PRIVATE: usize = 1 << 18;
@@ -72,6 +74,8 @@ pub const MOUNT_ATTR_NODEV: u64 = 4;
 
 pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_PIDFD: u64 = 0x1000;
+pub const PIDFD_GET_MNT_NAMESPACE: usize = 0xff03;
+pub const IORING_REGISTER_FILES: u32 = 2;
 pub const CLONE_VFORK: u64 = 0x4000;
 pub const CLONE_NEWNS: u64 = 0x20000;
 pub const CLONE_NEWCGROUP: u64 = 0x0200_0000;

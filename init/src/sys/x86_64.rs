@@ -49,18 +49,20 @@ calls! {
     call6(a in "rdi", b in "rsi", c in "rdx", d in "r10", e in "r8", f in "r9");
 }
 
-/// Starts a child on a stack of its own that shares this process's memory, and suspends this process until the child has
-/// executed a program or ended. The child runs `enter(argument)` and ends with what that returns.
+/// Starts a child on a stack of its own that shares this process's memory. The child runs `enter(argument)` and ends with what
+/// that returns. With CLONE_PIDFD, a pidfd of it is written to `pidfd`.
 ///
 /// # Safety
-/// `stack` must be the 16-byte aligned upper end of a writable mapping that nothing else uses, and `argument` what `enter`
-/// takes. `flags` must contain CLONE_VM and CLONE_VFORK, and nothing that takes further arguments.
+/// `stack` must be the 16-byte aligned upper end of a writable mapping that nothing else uses as long as the child runs in it,
+/// `argument` what `enter` takes, and `pidfd` valid where it is used. `flags` must contain CLONE_VM and nothing that takes
+/// further arguments.
 #[inline]
 pub unsafe fn spawn_sharing(
     flags: usize,
     stack: *mut u8,
     enter: extern "C" fn(usize) -> i32,
     argument: usize,
+    pidfd: *mut i32,
 ) -> isize {
     let result: isize;
     // SAFETY: the child starts with the parent's registers and the new stack; it calls `enter`, which was given for this,
@@ -81,7 +83,7 @@ pub unsafe fn spawn_sharing(
             inlateout("rax") number::CLONE as isize => result,
             in("rdi") flags,
             in("rsi") stack,
-            in("rdx") 0usize,
+            in("rdx") pidfd,
             in("r10") 0usize,
             in("r8") 0usize,
             in("r12") argument,
@@ -224,6 +226,8 @@ pub mod number {
     pub const EXECVEAT: usize = 322;
     pub const STATX: usize = 332;
     pub const PIDFD_SEND_SIGNAL: usize = 424;
+    pub const IO_URING_SETUP: usize = 425;
+    pub const IO_URING_REGISTER: usize = 427;
     pub const OPEN_TREE: usize = 428;
     pub const MOVE_MOUNT: usize = 429;
     pub const CLONE3: usize = 435;

@@ -457,7 +457,11 @@ fn a_secret_is_one_commands_and_is_seen_nowhere() {
         assert_eq!(about(&lines, "secret UNKNOWN")[0]["enforced"], false);
 
         let mut agent = Agent::start(&sandbox, &[]);
-        let environment = agent.create(json!({"from": {"packages": ["shell"]}}));
+        let wish = json!({"from": {"packages": ["shell"]}});
+        let lent = agent.ok("environment_create", wish);
+        let names = json!(["KEY", "PRINTED", "TOKEN", "UNSET"]);
+        assert_eq!(lent["secrets"], names, "those for commands");
+        let environment = lent["environment"].as_str().unwrap().to_owned();
         let with = |line: &str, secrets: &[&str]| json!({"environment": environment, "command": line, "secrets": secrets});
         let told = |agent: &mut Agent, line: &str, secrets: &[&str]| {
             let ended = agent.ok("command_run", with(line, secrets));

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Instant, SystemTime},
 };
 
@@ -69,7 +69,7 @@ pub struct Audited<S> {
     denials: Arc<dyn Denials>,
     keyring: Arc<Keyring>,
     /// The environments of commands.
-    commands: Mutex<BTreeMap<String, EnvironmentId>>,
+    commands: Mutex<BTreeMap<String, (Owner, EnvironmentId)>>,
 }
 
 impl<S> fmt::Debug for Audited<S> {
@@ -84,6 +84,7 @@ impl<S> fmt::Debug for Audited<S> {
 struct Pending<'a, S> {
     audited: &'a Audited<S>,
     began: Instant,
+    owner: Owner,
     environment: Option<EnvironmentId>,
     record: Record,
     written: bool,
@@ -162,6 +163,7 @@ impl<S> Audited<S> {
                 refused: self.refused(environment.as_ref()),
                 ..self.record(call)
             },
+            owner: call.owner.clone(),
             environment,
             written: false,
         })
@@ -189,8 +191,9 @@ impl<S> Audited<S> {
         let command = request["command"]
             .as_str()
             .or_else(|| uri.split('/').find(|part| part.starts_with("cmd_")))?;
-        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        commands.get(command).cloned()
+        self.commands()
+            .get(command)
+            .map(|(_, environment)| environment.clone())
     }
 
     /// A text for a line: cut, on one line, without secrets.
@@ -276,15 +279,15 @@ impl<S> Pending<'_, S> {
             "environment_destroy" => {
                 if let (Ok(_), Some(gone)) = (answer, &self.environment) {
                     let mut commands = self.audited.commands();
-                    commands.retain(|_, environment| environment != gone);
+                    commands.retain(|_, (_, environment)| environment != gone);
                 }
             }
             method if method.starts_with("command_") => {
                 if let (Some(command), Some(environment)) =
                     (value["command"].as_str(), &self.environment)
                 {
-                    let (command, environment) = (command.to_owned(), environment.clone());
-                    self.audited.commands().insert(command, environment);
+                    let of = (self.owner.clone(), environment.clone());
+                    self.audited.commands().insert(command.to_owned(), of);
                 }
             }
             _ => {}
@@ -310,7 +313,7 @@ impl<S> Drop for Pending<'_, S> {
 }
 
 impl<S> Audited<S> {
-    fn commands(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, EnvironmentId>> {
+    fn commands(&self) -> MutexGuard<'_, BTreeMap<String, (Owner, EnvironmentId)>> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -336,6 +339,7 @@ macro_rules! methods {
                     let pending = self.begin(&call, "release", &Value::Null, Effect::Goes);
                     let refused = self.denials.take(Whose::Owner(owner));
                     self.service.release(owner).await;
+                    self.commands().retain(|_, (of, _)| of != owner);
                     if let Ok(mut pending) = pending {
                         pending.record.refused.extend(refused);
                         pending.end(&Ok(Value::Null));

@@ -132,6 +132,13 @@ impl Effective {
         self.limits.get(&quantity)
     }
 
+    /// Names of the secrets that commands may have.
+    pub fn secrets_for_commands(&self) -> Vec<String> {
+        let all = self.secrets.iter();
+        let commands = all.filter(|(_, said)| said.value.header.is_none());
+        commands.map(|(name, _)| name.clone()).collect()
+    }
+
     /// A secret for a command.
     pub fn judge_secret(&self, name: &str) -> Result<&Kept, Failure> {
         let denied = |rule: String, ask: String| Failure::Denied {

@@ -310,6 +310,7 @@ pub(super) async fn describe(shared: &Shared, lent: &Lent) -> Result<Environment
         forked_from: lent.forked_from.clone(),
         expires_in_seconds: lent.expires.map(left),
         running_commands: running as u64,
+        secrets: lent.policy.secrets_for_commands(),
         warnings: lent.warnings.clone(),
     })
 }

@@ -29,7 +29,11 @@ fn value(
     let variables = &context.variables;
     // Not in the project: what is run there must not be a file of it.
     let home = Caller::of_this_process(variables).home;
-    let place = if home.is_dir() { &*home } else { Path::new("/") };
+    let place = if home.is_dir() {
+        &*home
+    } else {
+        Path::new("/")
+    };
     keyring.value(name, kept, || kept.read(|name| variables.get(name), place))
 }
 

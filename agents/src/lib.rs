@@ -5,11 +5,13 @@
 //! back as far as the owner wants it.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod changes;
 pub mod egress;
 pub mod install;
 pub mod mcp;
 pub mod policy;
+pub mod secret;
 pub mod service;
 
 pub use policy::Policy;

@@ -8,7 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::{ConfigError, Fault, Reader, Source, TableReader};
+use envd_agents::policy::Layer;
+
+use crate::config::{ConfigError, Fault, Reader, Source, TableReader, agent};
 
 /// An environment variable that envd reads.
 #[derive(Debug)]
@@ -143,6 +145,8 @@ pub struct Settings {
     pub log: Option<String>,
     /// Whether NO_COLOR forbids colours.
     pub no_color: bool,
+    /// The section `[agent]` of the user's file: what agents may do.
+    pub agent: Layer,
 }
 
 /// Settings that cannot be used.
@@ -171,9 +175,10 @@ pub enum SettingsError {
 impl Settings {
     /// Reads the user's file and the variables. `uid` is that of the caller.
     pub fn load(variables: &HostVariables, uid: u32) -> Result<Self, SettingsError> {
+        let home = variables.set(variable::HOME).map(Path::new);
         let file = match config_file(variables) {
             Some(path) => match Source::load(&path) {
-                Ok(source) => FileSettings::parse(&source)?,
+                Ok(source) => FileSettings::parse(&source, home)?,
                 Err(ConfigError::Read { source, .. }) if is_absent(&source) => {
                     FileSettings::default()
                 }
@@ -229,6 +234,7 @@ impl Settings {
                 .filter(|path| path.is_absolute()),
             log: text(variables, variable::ENVD_LOG)?,
             no_color: variables.set(variable::NO_COLOR).is_some(),
+            agent: file.agent,
         })
     }
 }
@@ -243,10 +249,11 @@ struct FileSettings {
     debian_security_mirror: Option<String>,
     snapshot_mirror: Option<String>,
     concurrency: Option<u32>,
+    agent: Layer,
 }
 
 impl FileSettings {
-    fn parse(source: &Source) -> Result<Self, ConfigError> {
+    fn parse(source: &Source, home: Option<&Path>) -> Result<Self, ConfigError> {
         Reader::document(source, |reader, top| {
             let offline = top
                 .get("offline")
@@ -260,6 +267,9 @@ impl FileSettings {
                 concurrency,
                 ..Self::default()
             };
+            if let Some(value) = top.get("agent") {
+                settings.agent = agent::read(reader, source, agent::Whose::User(home), value);
+            }
             let Some(mut debian) = top.get("debian").and_then(|v| reader.table("debian", v)) else {
                 return settings;
             };

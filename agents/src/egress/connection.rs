@@ -8,7 +8,10 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rustix::net::sockopt::set_tcp_congestion;
+use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::client::TlsStream;
+use zeroize::Zeroizing;
 
 use super::{
     Shared,
@@ -127,11 +130,18 @@ impl Connection {
         if shared.budget.is_spent() {
             return Err(Refusal::Budget.into());
         }
+        // What is said in a tunnel is not known yet. With nobody to look at it, it is never a request.
+        let looked_at = asked.request.is_some() || !rule.is_opaque();
+        let upgraded = shared
+            .upgraded(&asked.name, asked.port)
+            .filter(|_| looked_at);
+        let port = upgraded.unwrap_or(asked.port);
+        shared.policy.check(&asked.name, port)?;
         let (upstream, address) = route::connect(
             &*shared.resolver,
             shared.reach,
             &asked.name,
-            asked.port,
+            port,
             shared.limits.connecting,
         )
         .await?;
@@ -139,16 +149,25 @@ impl Connection {
         let mut passage = Passage {
             connection: self,
             name: &asked.name,
-            port: asked.port,
+            asked_port: asked.port,
+            port,
             rule,
             address,
             told: Told::Nothing,
             ending: Ending::Cancelled,
         };
-        match passage.prepare(asked.request).await {
-            Ok(request) => {
+        let prepared = async {
+            let request = passage.prepare(asked.request).await?;
+            let upstream = match (&request, upgraded) {
+                (Some(_), Some(_)) => passage.upgrade(upstream).await?,
+                _ => Upstream::Plain(upstream),
+            };
+            Ok((upstream, request))
+        };
+        match prepared.await {
+            Ok((upstream, request)) => {
                 passage.allow();
-                passage.ending = passage.carry(&upstream, request).await;
+                passage.ending = passage.carry(upstream, request).await;
                 Ok(())
             }
             Err(stop) => {
@@ -415,6 +434,13 @@ impl Connection {
     }
 }
 
+/// A connection to a server.
+enum Upstream {
+    Plain(TcpStream),
+    /// On which a request with a secret goes.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
 /// What the reporter knows of a passage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Told {
@@ -428,6 +454,9 @@ enum Told {
 struct Passage<'a> {
     connection: &'a mut Connection,
     name: &'a HostName,
+    /// The port that the client named.
+    asked_port: u16,
+    /// The port that was connected to.
     port: u16,
     rule: &'a Rule,
     address: IpAddr,
@@ -445,7 +474,27 @@ impl Passage<'_> {
             return Ok(request);
         }
         self.connection.accept_tunnel().await?;
-        self.connection.look(self.rule, self.name, self.port).await
+        let port = self.asked_port;
+        self.connection.look(self.rule, self.name, port).await
+    }
+
+    /// From a connection to one over TLS, for a request with a secret.
+    async fn upgrade(&self, upstream: TcpStream) -> Result<Upstream, Refusal> {
+        let shared = &self.connection.shared;
+        let failed = |problem: String| Refusal::Tls {
+            name: self.name.clone(),
+            problem,
+        };
+        let Some(connector) = &shared.tls else {
+            return Err(failed("no certificates are known here".to_owned()));
+        };
+        let name = ServerName::try_from(self.name.as_str().to_owned())
+            .map_err(|error| failed(error.to_string()))?;
+        match timeout(shared.limits.connecting, connector.connect(name, upstream)).await {
+            Ok(Ok(stream)) => Ok(Upstream::Tls(Box::new(stream))),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed("it was not finished in time".to_owned())),
+        }
     }
 
     fn allow(&mut self) {
@@ -460,7 +509,7 @@ impl Passage<'_> {
         });
     }
 
-    async fn carry(&mut self, upstream: &TcpStream, request: Option<(Request, String)>) -> Ending {
+    async fn carry(&mut self, upstream: Upstream, request: Option<(Request, String)>) -> Ending {
         let early = std::mem::take(&mut self.connection.buffer);
         let Connection {
             client,
@@ -470,13 +519,32 @@ impl Passage<'_> {
         } = &*self.connection;
         let idle = shared.limits.idle;
         meter.touch();
-        match request {
-            None => relay::tunnel(client, &early, upstream, meter, idle).await,
-            Some((request, path)) => {
-                let to = (self.name, self.port);
-                let head = outgoing::head(&request, &path, to, &shared.secrets);
-                let message = (&*head, request.body);
-                relay::exchange(client, &early, upstream, message, meter, idle).await
+        let Some((request, path)) = request else {
+            return match upstream {
+                Upstream::Plain(upstream) => {
+                    relay::tunnel(client, &early, &upstream, meter, idle).await
+                }
+                // Only requests are upgraded.
+                Upstream::Tls(_) => Ending::Broken,
+            };
+        };
+        let to = (self.name, self.asked_port);
+        let secrets = shared.secrets_for(self.name, self.asked_port);
+        // It has the secrets in it.
+        let head = Zeroizing::new(outgoing::head(&request, &path, to, &secrets));
+        let message = (&**head, request.body);
+        let patterns = &shared.patterns;
+        match upstream {
+            Upstream::Plain(upstream) if secrets.is_empty() => {
+                relay::exchange(client, &early, &upstream, message, meter, idle).await
+            }
+            Upstream::Plain(upstream) => {
+                let upstream = (upstream, patterns);
+                relay::exchange_masked(client, &early, upstream, message, meter, idle).await
+            }
+            Upstream::Tls(upstream) => {
+                let upstream = (*upstream, patterns);
+                relay::exchange_masked(client, &early, upstream, message, meter, idle).await
             }
         }
     }

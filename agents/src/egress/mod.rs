@@ -28,9 +28,9 @@ mod tests;
 use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use self::meter::Budget;
 pub use self::{
     address::{NotGlobal, Reach},
     allowlist::{Allowlist, Rule, RuleError},
@@ -41,10 +41,15 @@ pub use self::{
     name::{HostName, NameError},
     refusal::Refusal,
     route::{Resolver, Resolving, SystemResolver},
-    secret::{Secret, SecretError, SecretHeader},
+    secret::{SecretError, SecretHeader},
     socks::SocksError,
     tls::HelloError,
 };
+use self::{
+    allowlist::{HTTP, HTTPS},
+    meter::Budget,
+};
+use crate::secret::Patterns;
 
 /// After a failure to accept (no descriptor left, say), how long until the next try.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -55,6 +60,9 @@ struct Shared {
     reporter: Arc<dyn Reporter>,
     limits: Limits,
     secrets: Vec<SecretHeader>,
+    /// What must not come back in answers to requests with secrets.
+    patterns: Patterns,
+    tls: Option<TlsConnector>,
     resolver: Arc<dyn Resolver>,
     reach: Reach,
     budget: Arc<Budget>,
@@ -66,8 +74,26 @@ pub struct Egress {
     reporter: Arc<dyn Reporter>,
     limits: Limits,
     secrets: Vec<SecretHeader>,
+    tls: Option<TlsConnector>,
     resolver: Arc<dyn Resolver>,
     reach: Reach,
+}
+
+impl Shared {
+    /// The secrets of requests to this host and port.
+    fn secrets_for(&self, name: &HostName, port: u16) -> Vec<&SecretHeader> {
+        let all = self.secrets.iter();
+        all.filter(|secret| secret.concerns(name, port)).collect()
+    }
+
+    /// The port to which a request to this host and port goes, if it goes over TLS.
+    fn upgraded(&self, name: &HostName, port: u16) -> Option<u16> {
+        let mut secrets = self.secrets_for(name, port).into_iter();
+        secrets.any(SecretHeader::upgrades).then_some(match port {
+            HTTP => HTTPS,
+            port => port,
+        })
+    }
 }
 
 impl Egress {
@@ -79,6 +105,7 @@ impl Egress {
             reporter,
             limits,
             secrets: Vec::new(),
+            tls: None,
             resolver: Arc::new(SystemResolver),
             reach: Reach::Global,
         }
@@ -87,6 +114,15 @@ impl Egress {
     /// The same with fields for plain HTTP requests.
     pub fn secrets(mut self, secrets: Vec<SecretHeader>) -> Self {
         self.secrets = secrets;
+        self
+    }
+
+    /// The same with a way to speak TLS to servers, which secrets need that are not to go in the clear.
+    pub fn tls(mut self, configuration: &rustls::ClientConfig) -> Self {
+        let mut configuration = configuration.clone();
+        // What is written and read here is HTTP/1.
+        configuration.alpn_protocols = vec![b"http/1.1".to_vec()];
+        self.tls = Some(TlsConnector::from(Arc::new(configuration)));
         self
     }
 
@@ -119,7 +155,13 @@ impl Egress {
             policy: self.policy,
             reporter: self.reporter,
             limits: self.limits,
+            patterns: Patterns::of(
+                self.secrets
+                    .iter()
+                    .map(|secret| (secret.name(), secret.secret())),
+            ),
             secrets: self.secrets,
+            tls: self.tls,
             resolver: self.resolver,
             reach: self.reach,
         });

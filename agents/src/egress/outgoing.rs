@@ -6,18 +6,17 @@ use super::{
     secret::SecretHeader,
 };
 
-/// The head of a request to `name` and `port`. The connection ends with the response, so that a client cannot send a
+/// What a client can read.
+const ENCODING: &str = "Accept-Encoding";
+
+/// The head of a request to `name` and `port`, with these secrets in place of fields of their names. The connection ends with the response, so that a client cannot send a
 /// second request down a path that was judged for the first.
 pub(super) fn head(
     request: &Request,
     path: &str,
     (name, port): (&HostName, u16),
-    secrets: &[SecretHeader],
+    secrets: &[&SecretHeader],
 ) -> Vec<u8> {
-    let secrets: Vec<_> = secrets
-        .iter()
-        .filter(|secret| secret.host() == name)
-        .collect();
     let version = match request.version {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
@@ -39,15 +38,20 @@ pub(super) fn head(
         _ => line(&[format!("Host: {name}:{port}").as_bytes()]),
     }
     let replaced = |field: &Field| {
+        let is = |name: &str| name.eq_ignore_ascii_case(&field.name);
         secrets
             .iter()
-            .any(|secret| secret.name().eq_ignore_ascii_case(&field.name))
+            .any(|secret| is(secret.name()) || is(ENCODING))
     };
     for field in request.fields.iter().filter(|field| !replaced(field)) {
         line(&[field.name.as_bytes(), b": ", &field.value]);
     }
-    for secret in &secrets {
-        line(&[secret.name().as_bytes(), b": ", secret.value().as_bytes()]);
+    for secret in secrets {
+        line(&[secret.name().as_bytes(), b": ", secret.value()]);
+    }
+    if !secrets.is_empty() {
+        // What comes back compressed could not be looked through.
+        line(&[ENCODING.as_bytes(), b": identity"]);
     }
     match request.body {
         Body::Length(0) if !request.states_length => {}

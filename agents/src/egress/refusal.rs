@@ -22,7 +22,7 @@ pub enum Refusal {
     /// No rule names the host.
     #[error(
         "{name}:{port} is not on this environment's network list. Ask the owner to add \"{}\" to [agent] network in \
-         envd.toml",
+         the user's config.toml of envd",
         rule_for(name, *port)
     )]
     NotListed {
@@ -34,7 +34,7 @@ pub enum Refusal {
     /// A rule names the host with other ports.
     #[error(
         "port {port} of {name} is not on this environment's network list, which has \"{rule}\". Ask the owner to add \
-         \"{}\" to [agent] network in envd.toml",
+         \"{}\" to [agent] network in the user's config.toml of envd",
         rule_for(name, *port)
     )]
     PortNotListed {
@@ -48,7 +48,7 @@ pub enum Refusal {
     /// The list is empty.
     #[error(
         "{name}:{port} is out of reach: this environment's network list is empty. Ask the owner to add \"{}\" to \
-         [agent] network in envd.toml",
+         [agent] network in the user's config.toml of envd",
         rule_for(name, *port)
     )]
     NothingListed {
@@ -120,7 +120,7 @@ pub enum Refusal {
     /// Something that is neither TLS nor HTTP.
     #[error(
         "only TLS and HTTP pass to {name}:{port}, and what was sent is neither. For another protocol ask the owner to add \
-         \"{name}:{port}/tcp\" to [agent] network in envd.toml"
+         \"{name}:{port}/tcp\" to [agent] network in the user's config.toml of envd"
     )]
     Opaque {
         /// What the tunnel is for.
@@ -131,7 +131,7 @@ pub enum Refusal {
     /// The client opened a tunnel and said nothing.
     #[error(
         "the tunnel to {name}:{port} was closed because nothing was sent into it in time. If the server speaks first, ask \
-         the owner to add \"{name}:{port}/tcp\" to [agent] network in envd.toml"
+         the owner to add \"{name}:{port}/tcp\" to [agent] network in the user's config.toml of envd"
     )]
     Silent {
         /// What the tunnel is for.
@@ -163,6 +163,14 @@ pub enum Refusal {
         /// The name asked for.
         name: HostName,
         /// What the resolver said.
+        problem: String,
+    },
+    /// The proxy itself cannot speak TLS to the server, as a secret header demands.
+    #[error("TLS to {name}, over which the owner's secret has to go, failed: {problem}")]
+    Tls {
+        /// The name asked for.
+        name: HostName,
+        /// What went wrong.
         problem: String,
     },
     /// None of the addresses answers.
@@ -214,6 +222,7 @@ impl Refusal {
             Self::Slow => "slow",
             Self::Budget => "budget",
             Self::Unresolved { .. } => "unresolved",
+            Self::Tls { .. } => "tls",
             Self::Unreachable { .. } => "unreachable",
         }
     }
@@ -236,7 +245,7 @@ impl Refusal {
         match self {
             Self::Request(_) | Self::Hello(_) | Self::Socks(_) | Self::Protocol => 400,
             Self::Slow | Self::Silent { .. } => 408,
-            Self::Unresolved { .. } | Self::Unreachable { .. } => 502,
+            Self::Unresolved { .. } | Self::Unreachable { .. } | Self::Tls { .. } => 502,
             _ => 403,
         }
     }

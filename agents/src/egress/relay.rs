@@ -6,6 +6,8 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -13,7 +15,11 @@ use rustix::{
     net::Shutdown,
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
 };
-use tokio::{io::Interest, net::TcpStream, task::consume_budget};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest},
+    net::TcpStream,
+    task::consume_budget,
+};
 
 use super::{
     chunks::Chunks,
@@ -21,6 +27,7 @@ use super::{
     http::Body,
     meter::{Direction, Meter},
 };
+use crate::secret::{Patterns, Scrubber};
 
 /// Bytes that are read at a time.
 const BUFFER: usize = 64 << 10;
@@ -69,7 +76,7 @@ pub(super) async fn exchange(
     let out = async {
         meter.count(Direction::Out, head.len())?;
         write_all(upstream, head).await?;
-        send_body(client, early, upstream, body, meter).await?;
+        send_body(client, early, &mut Borrowed(upstream), body, meter).await?;
         // What comes after the body belongs to no request that was judged: it is read, and goes nowhere.
         discard(client).await?;
         shut(upstream);
@@ -83,11 +90,86 @@ pub(super) async fn exchange(
     }
 }
 
+/// The same for a request with secrets, over TLS perhaps. Where a value comes back, asterisks take its place.
+pub(super) async fn exchange_masked<U: AsyncRead + AsyncWrite>(
+    client: &TcpStream,
+    early: &[u8],
+    (upstream, patterns): (U, &Patterns),
+    (head, body): (&[u8], Body),
+    meter: &Meter,
+    idle: Duration,
+) -> Ending {
+    let (mut from, mut to) = tokio::io::split(upstream);
+    let out = async {
+        meter.count(Direction::Out, head.len())?;
+        to.write_all(head).await?;
+        send_body(client, early, &mut to, body, meter).await?;
+        to.flush().await?;
+        // The server hears of no end: to some, that of a TLS connection is the end of the request, too.
+        discard(client).await?;
+        std::future::pending::<Result<(), Ending>>().await
+    };
+    let back = async {
+        let mut scrubber = Scrubber::masking();
+        let mut buffer = vec![0; BUFFER];
+        let mut clean = Vec::with_capacity(BUFFER);
+        loop {
+            let length = from.read(&mut buffer).await?;
+            meter.count(Direction::In, length)?;
+            clean.clear();
+            let pass = |bytes: &[u8]| clean.extend_from_slice(bytes);
+            match length {
+                0 => scrubber.finish(patterns, pass),
+                length => scrubber.push(patterns, &buffer[..length], pass),
+            }
+            write_all(client, &clean).await?;
+            meter.touch();
+            if length == 0 {
+                shut(client);
+                return Ok::<(), Ending>(());
+            }
+        }
+    };
+    tokio::select! {
+        Err(ending) = out => ending,
+        done = back => done.err().unwrap_or(Ending::Finished),
+        () = meter.idle(idle) => Ending::Idle,
+    }
+}
+
+/// Writes to a socket of which others read at the same time.
+struct Borrowed<'a>(&'a TcpStream);
+
+impl AsyncWrite for Borrowed<'_> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(context))?;
+            match self.0.try_write(bytes) {
+                Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        shut(self.0);
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// Passes on exactly the body.
 async fn send_body(
     client: &TcpStream,
     early: &[u8],
-    upstream: &TcpStream,
+    upstream: &mut (impl AsyncWrite + Unpin),
     body: Body,
     meter: &Meter,
 ) -> Result<(), Ending> {
@@ -97,7 +179,9 @@ async fn send_body(
     loop {
         let own = rest.follow(fresh)?;
         meter.count(Direction::Out, own)?;
-        write_all(upstream, &fresh[..own]).await?;
+        upstream.write_all(&fresh[..own]).await?;
+        // Kept back it would wait for more that may never come.
+        upstream.flush().await?;
         if rest.is_done() {
             return Ok(());
         }

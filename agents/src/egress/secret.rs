@@ -1,28 +1,21 @@
 //! Values that an environment may use and not see: header fields put into its plain HTTP requests on their way out.
 //!
-//! TLS is not ended here, so nothing can be put into https:// requests; a secret for those has to go into the environment
-//! of one command. And a server that answers with what it was sent shows the secret to whoever asked.
-
-use std::fmt;
+//! Where the header says so, the proxy speaks TLS to the server itself, so that the value is never in the clear; a client inside
+//! uses an `http://` address. What clients say in TLS of their own passes unread, and nothing is put into it.
 
 use super::name::HostName;
+use crate::secret::{Header, Secret};
 
-/// A text that no log shows: `Debug` says only that there is one, and nothing serialises it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
-/// A field that is set on requests to one host.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A field that is set on requests to one host and port.
+#[derive(Clone, Debug)]
 pub struct SecretHeader {
     host: HostName,
+    port: u16,
     name: String,
     value: Secret,
+    /// What must not come back.
+    secret: Secret,
+    upgrade: bool,
 }
 
 /// Why a secret cannot be a header field. The value is not repeated.
@@ -40,27 +33,46 @@ pub enum SecretError {
 }
 
 impl SecretHeader {
-    /// The field `name` with `value` for plain HTTP requests to `host`, which has to be on the network list as well.
-    pub fn new(host: HostName, name: &str, value: String) -> Result<Self, SecretError> {
+    /// The field that `header` makes of a value. Its host has to be on the network list as well.
+    pub fn of(header: &Header, secret: &Secret) -> Result<Self, SecretError> {
+        let Header {
+            host,
+            port,
+            name,
+            before,
+            after,
+            upgrade,
+        } = header;
         if !super::http::is_token(name.as_bytes()) {
-            return Err(SecretError::Name(name.to_owned()));
+            return Err(SecretError::Name(name.clone()));
         }
         if super::http::is_own(name) {
-            return Err(SecretError::Reserved(name.to_owned()));
+            return Err(SecretError::Reserved(name.clone()));
         }
-        if !value.bytes().all(|byte| matches!(byte, b' '..=b'~')) || value.trim() != value {
-            return Err(SecretError::Value(name.to_owned()));
+        let value = [before.as_bytes(), secret.reveal(), after.as_bytes()].concat();
+        let value = Secret::new(value);
+        let text = value.reveal();
+        if !text.iter().all(|byte| matches!(byte, b' '..=b'~')) || text.trim_ascii() != text {
+            return Err(SecretError::Value(name.clone()));
         }
         Ok(Self {
-            host,
-            name: name.to_owned(),
-            value: Secret(value),
+            host: host.clone(),
+            port: *port,
+            name: name.clone(),
+            value,
+            secret: secret.clone(),
+            upgrade: *upgrade,
         })
     }
 
-    /// The host whose requests get it.
-    pub fn host(&self) -> &HostName {
-        &self.host
+    /// Whether requests to this host and port get it.
+    pub(super) fn concerns(&self, host: &HostName, port: u16) -> bool {
+        self.host == *host && self.port == port
+    }
+
+    /// Whether the proxy speaks TLS to the host.
+    pub(super) fn upgrades(&self) -> bool {
+        self.upgrade
     }
 
     /// The field's name.
@@ -69,7 +81,12 @@ impl SecretHeader {
     }
 
     /// The value, for the one place that writes it out.
-    pub(super) fn value(&self) -> &str {
-        &self.value.0
+    pub(super) fn value(&self) -> &[u8] {
+        self.value.reveal()
+    }
+
+    /// What must not come back in an answer.
+    pub(super) fn secret(&self) -> &Secret {
+        &self.secret
     }
 }

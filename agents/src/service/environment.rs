@@ -98,6 +98,9 @@ pub struct Environment {
     pub expires_in_seconds: Option<u64>,
     /// Commands that run in it now.
     pub running_commands: u64,
+    /// Names of secrets that commands may ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// What this machine cannot enforce, said rather than silently dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -8,9 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use envd_agents::service::{
-    CommandId, EnvironmentId, Event, Failure, Listener, Owner, ResourceUri, Stream,
-    command::{CommandSetup, Signal, State, Status},
+use envd_agents::{
+    secret::{Keyring, Scrubber, Secret},
+    service::{
+        CommandId, EnvironmentId, Event, Failure, Listener, Owner, ResourceUri, Stream,
+        command::{CommandSetup, Signal, State, Status},
+    },
 };
 use envd_init::protocol::{Order, Report};
 use envd_shims::{LaunchError, Said, connection, plan};
@@ -29,7 +32,7 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-use super::{Shared, failure, live::Live, spool::Spool};
+use super::{Shared, failure, live::Live, secrets::Named, spool::Spool};
 
 /// How much a process that goes on writing may still add to what its parent wrote before it ended.
 const MOST_LEFT: usize = 1 << 20;
@@ -47,6 +50,8 @@ pub(super) struct Running {
     pub(super) stdout: Spool,
     pub(super) stderr: Spool,
     input: Arc<tokio::sync::Mutex<Option<Sender>>>,
+    /// Secrets, whose values are not kept and not passed on.
+    keyring: Arc<Keyring>,
     status: watch::Sender<Status>,
     /// Changes whenever there is more output or the end.
     news: watch::Sender<()>,
@@ -94,10 +99,14 @@ impl Running {
         live: &Live,
         owner: Owner,
         setup: &CommandSetup,
+        secrets: &[Named],
         manner: Manner,
     ) -> Result<Arc<Self>, Failure> {
         let words = setup.command.arguments();
-        let command = command(live, setup, &words)?;
+        let mut command = command(live, setup, &words)?;
+        let given = secrets.iter();
+        let given = given.map(|(name, value)| (name.clone(), value.variable()));
+        command.environment.extend(given);
         let spool = || {
             Spool::make(&shared.fresh("output"))
                 .map_err(|error| failure::internal("making a file for the output", &error))
@@ -124,11 +133,20 @@ impl Running {
         };
         let standard = [stdin_end.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
         let limits = &live.parts.ground.blueprint.plan().limits;
-        live.body
+        let executed = live
+            .body
             .resident()
-            .ok_or_else(|| Failure::no_such_environment(&setup.environment))?
-            .execute(&command, limits, standard, theirs.as_fd(), &[])
-            .map_err(|error| internal(&error))?;
+            .ok_or_else(|| Failure::no_such_environment(&setup.environment))
+            .and_then(|resident| {
+                let executed = resident.execute(&command, limits, standard, theirs.as_fd(), &[]);
+                executed.map_err(|error| internal(&error))
+            });
+        for (name, _) in secrets {
+            if let Some(value) = command.environment.remove(name) {
+                Secret::forget(value);
+            }
+        }
+        executed?;
         drop((stdin_end, stdout_end, stderr_end, theirs));
         let running = Arc::new(Self {
             id: CommandId::random(),
@@ -140,6 +158,7 @@ impl Running {
             stdout: spool()?,
             stderr: spool()?,
             input: Arc::default(),
+            keyring: shared.keyring.clone(),
             status: watch::Sender::new(Status::RUNNING),
             news: watch::Sender::new(()),
         });
@@ -238,6 +257,7 @@ impl Running {
     ) {
         let mut buffer = vec![0; 64 * 1024];
         let mut ending = Some((ended, drained));
+        let mut scrubber = Scrubber::naming();
         loop {
             let has_ended = async {
                 match &mut ending {
@@ -249,10 +269,17 @@ impl Running {
             tokio::select! {
                 read = pipe.read(&mut buffer) => match read {
                     // With its pipe the command learns that its reader is gone.
-                    Ok(count @ 1..) => if !self.heard(stream, &buffer[..count], &mut hearing).await {
+                    Ok(count @ 1..) => {
+                        let clean = scrubber.clean(&self.keyring.patterns(), &buffer[..count]);
+                        if !self.heard(stream, &clean, &mut hearing).await {
+                            return;
+                        }
+                    }
+                    Ok(0) | Err(_) => {
+                        let rest = scrubber.rest(&self.keyring.patterns());
+                        self.heard(stream, &rest, &mut hearing).await;
                         return;
-                    },
-                    Ok(0) | Err(_) => return,
+                    }
                 },
                 () = has_ended => {
                     let mut left = 0;
@@ -260,7 +287,9 @@ impl Running {
                         match rustix::io::read(pipe.as_fd(), &mut buffer[..]) {
                             Ok(count @ 1..) => {
                                 left += count;
-                                if !self.heard(stream, &buffer[..count], &mut hearing).await {
+                                let clean =
+                                    scrubber.clean(&self.keyring.patterns(), &buffer[..count]);
+                                if !self.heard(stream, &clean, &mut hearing).await {
                                     return;
                                 }
                             }
@@ -268,6 +297,8 @@ impl Running {
                             Ok(0) | Err(_) => break,
                         }
                     }
+                    let rest = scrubber.rest(&self.keyring.patterns());
+                    self.heard(stream, &rest, &mut hearing).await;
                     // Whoever waits for the command has heard all of it.
                     hearing = Hearing::default();
                     if let Some((_, drained)) = ending.take() {
@@ -280,6 +311,9 @@ impl Running {
 
     /// Keeps what was written, and passes it on. Whether somebody wants more.
     async fn heard(&self, stream: Stream, bytes: &[u8], hearing: &mut Hearing) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
         self.spool(stream).push(bytes);
         if let Some(listener) = &hearing.listener {
             listener.hear(Event::Output { stream, bytes });
@@ -420,12 +454,6 @@ fn command(live: &Live, setup: &CommandSetup, words: &[String]) -> Result<plan::
             expected: "a program and its arguments".to_owned(),
         });
     };
-    if !setup.secrets.is_empty() {
-        return Err(failure::not_yet(
-            "keep secrets",
-            "Leave `secrets` out; tell the user if the command needs one.",
-        ));
-    }
     let common = &live.parts.ground.blueprint.plan().command;
     let mut environment = common.environment.clone();
     let own = setup.env.iter();

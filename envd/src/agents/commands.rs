@@ -14,7 +14,7 @@ use envd_agents::service::{
 use super::{
     Shared,
     command::{KilledWithCall, Manner, Pipes, Running},
-    failure,
+    failure, secrets,
 };
 
 /// Starts a command and keeps it among its owner's.
@@ -25,11 +25,13 @@ async fn start(
     manner: Manner,
 ) -> Result<Arc<Running>, Failure> {
     let lent = shared.environment(owner, &setup.environment)?;
+    // Somebody may have to be asked, which nothing waits for but this command.
+    let secrets = secrets::of_command(shared, &lent.policy, setup).await?;
     let live = lent.live.read().await;
     let Some(live) = &*live else {
         return Err(Failure::no_such_environment(&setup.environment));
     };
-    let running = Running::start(shared, live, owner.clone(), setup, manner).await?;
+    let running = Running::start(shared, live, owner.clone(), setup, &secrets, manner).await?;
     let id = running.id.clone();
     shared.all().commands.insert(id, running.clone());
     Ok(running)

@@ -7,6 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use envd_agents::secret::Patterns;
 use envd_agents::service::{
     Failure,
     file::{
@@ -49,6 +50,19 @@ pub(super) fn absolute(directory: &str, path: &str) -> Result<String, Failure> {
         true => path.to_owned(),
         false => format!("{directory}/{path}"),
     })
+}
+
+/// Takes secrets out of what a file holds, where a command wrote one into it.
+pub(super) fn scrub(content: &mut FileContent, patterns: &Patterns) {
+    match content.encoding {
+        Encoding::Utf8 => patterns.scrub_text(&mut content.content),
+        Encoding::Base64 => {
+            let bytes = STANDARD.decode(&content.content).unwrap_or_default();
+            if patterns.occurs(&bytes) {
+                content.content = STANDARD.encode(patterns.scrub(&bytes));
+            }
+        }
+    }
 }
 
 fn find(inside: &Inside<'_>, given: &str, path: &str) -> Result<Found, Failure> {

@@ -8,6 +8,7 @@ use std::{
 
 use envd_agents::{
     changes::Base,
+    policy::{Effective, Quantity},
     service::{
         Call, EnvironmentId, Failure, Listener, Owner, SnapshotId,
         environment::{
@@ -23,7 +24,8 @@ use super::{
     checkout::Checkout,
     failure,
     layers::{Frozen, Layers, MOST_FROZEN},
-    live::{Beginning, Ground, Lent, Live, Parts},
+    live::{Beginning, Berth, Ground, Lent, Live, Parts},
+    secrets,
     told::Told,
 };
 use crate::{
@@ -42,6 +44,7 @@ struct Wish {
     from: Source,
     project: Option<PathBuf>,
     network: Network,
+    policy: Arc<Effective>,
 }
 
 /// `environment_create`
@@ -50,27 +53,34 @@ pub(super) async fn create(
     call: &Call,
     request: EnvironmentCreate,
 ) -> Result<Environment, Failure> {
-    let network = shared.grants.network(request.network)?;
-    let mut warnings = Vec::new();
-    if request
-        .limits
-        .is_some_and(|limits| limits != Limits::default())
-    {
-        warnings.push("limits of memory, processes and processors are not enforced yet".to_owned());
-    }
     let (worker, listener) = (shared.clone(), call.listener.clone());
-    let (from, project) = (request.from, request.project);
-    let (wish, live) = blocking(move || {
+    let (from, project, network) = (request.from, request.project, request.network);
+    let mut room = room(shared)?;
+    let (wish, live, not_had) = blocking(move || {
+        let project = project_of(&worker, &from, project.as_deref())?;
+        let policy = worker
+            .grants
+            .policy_for(&worker.context, project.as_deref())?;
+        policy.judge_source(&from)?;
         let wish = Wish {
-            project: project_of(&worker, &from, project.as_deref())?,
+            project,
             from,
-            network,
+            network: policy.judge_network(network)?,
+            policy,
         };
         let ground = Arc::new(ground(&worker, &wish, &*listener)?);
-        let live = launch(&worker, ground, None, None, &wish.network)?;
-        Ok((wish, live))
+        let (headers, not_had) = secrets::headers(&worker, &wish.policy, &wish.network);
+        room.headers = Arc::new(headers);
+        let live = launch(&worker, ground, None, None, &wish.network, room)?;
+        Ok((wish, live, not_had))
     })
     .await?;
+    let (limits, mut warnings) = wish.policy.judge_limits(request.limits);
+    if limits != Limits::default() {
+        warnings.push("limits of memory, processes and processors are not enforced yet".to_owned());
+    }
+    let (lasts, cut) = wish.policy.judge_time_to_live(request.ttl_seconds);
+    warnings.extend(cut.into_iter().chain(not_had));
     let downgrades = live
         .body
         .resident()
@@ -85,12 +95,36 @@ pub(super) async fn create(
         network: wish.network,
         directory,
         forked_from: None,
+        policy: wish.policy,
+        limits,
         warnings,
-        lasts: request.ttl_seconds.map(Duration::from_secs),
+        tally: Arc::default(),
+        headers: Arc::default(),
+        lasts,
         expires: None,
         live: Arc::default(),
     });
     describe(shared, &lent).await
+}
+
+/// A place for one more environment.
+fn room(shared: &Shared) -> Result<Berth, Failure> {
+    let room = shared.room.clone().try_acquire_owned();
+    let berth = |room| Berth {
+        room: Some(room),
+        tally: Arc::default(),
+        headers: Arc::default(),
+    };
+    room.map(berth).map_err(|_| {
+        let policy = shared.grants.policy();
+        let most = policy.limit(Quantity::Environments);
+        Failure::LimitReached {
+            limit: "environments at a time".to_owned(),
+            value: most.map_or_else(String::new, |most| {
+                format!("{} ({})", most.value, most.origin)
+            }),
+        }
+    })
 }
 
 /// The directory whose files are to be seen inside.
@@ -199,6 +233,7 @@ fn launch(
     frozen: Option<&Frozen>,
     beginning: Option<Beginning>,
     network: &Network,
+    berth: Berth,
 ) -> Result<Live, Failure> {
     // Before the overlay is there: what the project changes from now on is news.
     let beginning = beginning.unwrap_or_else(|| Beginning {
@@ -212,6 +247,7 @@ fn launch(
         ground,
         layers,
         beginning,
+        berth,
     };
     Live::launch(shared, parts, network)
 }
@@ -229,6 +265,8 @@ fn lend(
     let directory = live.parts.ground.blueprint.plan().command.directory.clone();
     let directory = directory.to_string_lossy().into_owned();
     let mut lent = make(EnvironmentId::random(), shared.count(), directory);
+    lent.tally = live.parts.berth.tally.clone();
+    lent.headers = live.parts.berth.headers.clone();
     lent.live = Arc::new(tokio::sync::RwLock::new(Some(live)));
     lent.expires = expiry(lent.lasts);
     let lent = Arc::new(lent);
@@ -272,10 +310,11 @@ pub(super) async fn describe(shared: &Shared, lent: &Lent) -> Result<Environment
         root,
         directory: lent.directory.clone(),
         network: lent.network.clone(),
-        limits: Limits::default(),
+        limits: lent.limits.clone(),
         forked_from: lent.forked_from.clone(),
         expires_in_seconds: lent.expires.map(left),
         running_commands: running as u64,
+        secrets: lent.policy.secrets_for_commands(),
         warnings: lent.warnings.clone(),
     })
 }
@@ -428,13 +467,19 @@ pub(super) async fn fork(
             expected: format!("a count from 1 to {MOST_FORKS}"),
         });
     }
+    let rooms: Vec<_> = (0..request.count)
+        .map(|_| room(shared))
+        .collect::<Result<_, _>>()?;
     let (ground, frozen, beginning) = freeze(shared, &origin, "fork an environment").await?;
-    let (worker, network, count) = (shared.clone(), origin.network.clone(), request.count);
+    let (worker, network) = (shared.clone(), origin.network.clone());
+    let headers = origin.headers.clone();
     let forks = blocking(move || {
-        (0..count)
-            .map(|_| {
+        rooms
+            .into_iter()
+            .map(|mut room| {
+                room.headers = headers.clone();
                 let (ground, beginning) = (ground.clone(), Some(beginning.clone()));
-                launch(&worker, ground, Some(&frozen), beginning, &network)
+                launch(&worker, ground, Some(&frozen), beginning, &network, room)
             })
             .collect::<Result<Vec<_>, _>>()
     })
@@ -445,8 +490,7 @@ pub(super) async fn fork(
             1 => name.clone(),
             _ => format!("{name}-{number}"),
         });
-        let lasts = request.ttl_seconds.map(Duration::from_secs);
-        let lent = again(shared, &origin, live, name, lasts);
+        let lent = again(shared, &origin, live, name, request.ttl_seconds);
         environments.push(describe(shared, &lent).await?);
     }
     Ok(Environments {
@@ -461,8 +505,10 @@ fn again(
     origin: &Lent,
     live: Live,
     name: Option<String>,
-    lasts: Option<Duration>,
+    seconds: Option<u64>,
 ) -> Arc<Lent> {
+    let (lasts, cut) = origin.policy.judge_time_to_live(seconds);
+    let warnings = origin.warnings.iter().cloned().chain(cut).collect();
     lend(shared, live, |id, number, directory| Lent {
         id,
         owner: origin.owner.clone(),
@@ -472,7 +518,11 @@ fn again(
         network: origin.network.clone(),
         directory,
         forked_from: Some(origin.id.clone()),
-        warnings: origin.warnings.clone(),
+        policy: origin.policy.clone(),
+        limits: origin.limits.clone(),
+        warnings,
+        tally: Arc::default(),
+        headers: Arc::default(),
         lasts,
         expires: None,
         live: Arc::default(),
@@ -545,27 +595,37 @@ pub(super) async fn restore(
     let snapshot = shared.snapshot(owner, &request.snapshot)?;
     let origin = snapshot.environment.clone();
     let worker = shared.clone();
-    let relaunch = move |snapshot: &super::Snapshot| {
+    let relaunch = move |snapshot: &super::Snapshot, berth| {
         launch(
             &worker,
             snapshot.ground.clone(),
             Some(&snapshot.frozen),
             Some(snapshot.beginning.clone()),
             &snapshot.environment.network,
+            berth,
         )
     };
     if request.as_new {
-        let live = blocking(move || relaunch(&snapshot)).await?;
-        let lent = again(shared, &origin, live, request.name, origin.lasts);
+        let mut room = room(shared)?;
+        room.headers = origin.headers.clone();
+        let live = blocking(move || relaunch(&snapshot, room)).await?;
+        let lasts = origin.lasts.map(|lasts| lasts.as_secs());
+        let lent = again(shared, &origin, live, request.name, lasts);
         return describe(shared, &lent).await;
     }
     let lent = shared.environment(owner, &origin.id)?;
     let mut slot = lent.live.clone().write_owned().await;
     blocking(move || {
-        if slot.is_none() {
+        let Some(live) = &mut *slot else {
             return Err(Failure::no_such_environment(&snapshot.environment.id));
-        }
-        let fresh = relaunch(&snapshot)?;
+        };
+        let berth = Berth {
+            room: None,
+            tally: live.parts.berth.tally.clone(),
+            headers: live.parts.berth.headers.clone(),
+        };
+        let mut fresh = relaunch(&snapshot, berth)?;
+        fresh.parts.berth.room = live.parts.berth.room.take();
         *slot = Some(fresh);
         Ok(())
     })

@@ -8,20 +8,27 @@ use std::{
 };
 
 use envd_agents::{
-    changes::Base,
-    egress::{Allowlist, Egress, Event, Limits},
+    audit::Tally,
+    changes::{
+        Base,
+        protected::{Judged, Protected, Rule},
+    },
+    egress::{Allowlist, Egress, Event, Limits, SecretHeader},
+    policy::Effective,
     service::{
-        EnvironmentId, Failure, Owner,
+        self, EnvironmentId, Failure, Owner,
         environment::{Network, Source},
     },
 };
 use envd_shims::Resident;
 use envd_store::Hold;
 use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, blueprint::Blueprint, checkout::Checkout, failure, inside::Inside, layers::Layers,
+    secrets,
 };
 use crate::config::EnvironmentSection;
 
@@ -44,6 +51,18 @@ pub(super) struct Parts {
     pub(super) ground: Arc<Ground>,
     pub(super) layers: Layers,
     pub(super) beginning: Beginning,
+    pub(super) berth: Berth,
+}
+
+/// What an environment keeps when it is launched anew.
+#[derive(Debug)]
+pub(super) struct Berth {
+    /// Its place among those that may be lent.
+    pub(super) room: Option<OwnedSemaphorePermit>,
+    /// What its proxy refused.
+    pub(super) tally: Arc<Tally>,
+    /// What its proxy puts into requests.
+    pub(super) headers: Arc<Vec<SecretHeader>>,
 }
 
 /// What its project was when it began.
@@ -129,7 +148,7 @@ impl Live {
             parts,
         };
         if let (Network::Allow(names), Some(socket)) = (network, listening) {
-            live._proxy = Some(serve(names, socket)?);
+            live._proxy = Some(serve(names, socket, &live.parts.berth)?);
         }
         Ok(live)
     }
@@ -148,15 +167,41 @@ impl Live {
 }
 
 /// Serves the way out to these names.
-fn serve(names: &[String], socket: OwnedFd) -> Result<Proxy, Failure> {
+fn serve(names: &[String], socket: OwnedFd, berth: &Berth) -> Result<Proxy, Failure> {
     let list = Allowlist::parse(names.iter().map(String::as_str))
         .map_err(|error| failure::internal("reading the list of names", &error))?;
-    let reporter = |event: Event| tracing::debug!(?event, "egress");
-    let proxy = Egress::new(Arc::new(list), Arc::new(reporter), Limits::default());
+    let tally = berth.tally.clone();
+    let reporter = move |event: Event| {
+        tally.note(&event);
+        tracing::debug!(?event, "egress");
+    };
+    let mut proxy = Egress::new(Arc::new(list), Arc::new(reporter), Limits::default());
+    if !berth.headers.is_empty() {
+        proxy = proxy.secrets(berth.headers.to_vec());
+        if let Some(tls) = secrets::tls() {
+            proxy = proxy.tls(tls);
+        }
+    }
     let cancellation = CancellationToken::new();
     let serving = proxy.serve(TcpListener::from(socket), cancellation.clone());
     tokio::runtime::Handle::current().spawn(serving);
     Ok(Proxy(cancellation))
+}
+
+impl Lent {
+    /// What of its project may not be changed.
+    pub(super) fn protected(&self) -> Protected {
+        let mut protected = Protected::default();
+        for said in &self.policy.protect {
+            protected.rules.push(Rule {
+                name: "policy".to_owned(),
+                reason: format!("`protect` of [agent] names it ({})", said.origin),
+                judged: Judged::Always,
+                paths: vec![said.value.clone()],
+            });
+        }
+        protected
+    }
 }
 
 /// An environment as its owner knows it.
@@ -171,7 +216,15 @@ pub(super) struct Lent {
     pub(super) network: Network,
     pub(super) directory: String,
     pub(super) forked_from: Option<EnvironmentId>,
+    /// What holds for it.
+    pub(super) policy: Arc<Effective>,
+    /// Limits that were asked for and allowed.
+    pub(super) limits: service::environment::Limits,
     pub(super) warnings: Vec<String>,
+    /// What its proxy refused.
+    pub(super) tally: Arc<Tally>,
+    /// What its proxy puts into requests.
+    pub(super) headers: Arc<Vec<SecretHeader>>,
     /// How long it was lent for.
     pub(super) lasts: Option<Duration>,
     pub(super) expires: Option<Instant>,

@@ -2,7 +2,7 @@
 //!
 //! | file | is |
 //! |---|---|
-//! | `grants` | what requests may ask for |
+//! | `grants`, `mechanisms` | what requests may ask for, and what the machine has to be able to do |
 //! | `blueprint` | from a realised root to a plan |
 //! | `layers` | what is written inside: frozen, forked, put back |
 //! | `live` | one environment and its PID 1 |
@@ -11,6 +11,7 @@
 //! | `inside`, `files` | files, through the environment's own root |
 //! | `project`, `checkout` | what changed in a project, and bringing it back |
 //! | `commits` | the same for commits |
+//! | `secrets` | values that one command or the proxy gets |
 //! | `packages`, `resources`, `told` | the rest |
 //! | `service` | the trait, method by method |
 //!
@@ -29,16 +30,18 @@ mod inside;
 mod layers;
 mod lending;
 mod live;
+mod mechanisms;
 mod packages;
 mod project;
 mod resources;
+mod secrets;
 mod service;
 mod spool;
 mod told;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -46,7 +49,10 @@ use std::{
 };
 
 use envd_agents::{
+    audit::{Audited, Denials, Log, Refused, Whose},
     changes::Report,
+    policy::Quantity,
+    secret::Keyring,
     service::{
         Call, CommandId, EnvironmentId, Failure, Owner, SnapshotId,
         command::{CommandEnded, CommandRun},
@@ -56,10 +62,11 @@ use envd_agents::{
 use envd_shims::Launcher;
 use envd_store::{Place, Store};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 pub use command::Pipes;
-pub use grants::Grants;
+pub use grants::{Granted, Grants};
+pub use mechanisms::mechanisms;
 
 use self::{command::Running, layers::Frozen, live::Lent};
 use crate::cli::{self, Context};
@@ -81,6 +88,9 @@ struct Shared {
     changed: Notify,
     context: Context,
     grants: Grants,
+    /// As many as environments may still be made.
+    room: Arc<Semaphore>,
+    keyring: Arc<Keyring>,
 }
 
 /// All there is.
@@ -123,7 +133,10 @@ impl Snapshot {
 impl Lender {
     /// A lender with a launcher of its own.
     pub fn new(context: &Context, grants: Grants) -> Result<Self, cli::Failure> {
+        grants.require()?;
         let launcher = Launcher::start()?;
+        let most = grants.policy().limit(Quantity::Environments);
+        let most = most.and_then(|most| usize::try_from(most.value).ok());
         let store = Store::open(&context.settings.store)?;
         let place = store.place()?;
         let empty = place.path().join("empty");
@@ -137,7 +150,26 @@ impl Lender {
             changed: Notify::new(),
             context: context.clone(),
             grants,
+            keyring: Arc::default(),
+            room: Arc::new(Semaphore::new(most.unwrap_or(Semaphore::MAX_PERMITS))),
         })))
+    }
+
+    /// The same, with a line in the store's record for every call.
+    pub fn audited(self: &Arc<Self>) -> Result<Audited<Self>, cli::Failure> {
+        let directory = audit_directory(&self.0.context.settings.store);
+        let log = Log::open(&directory).map_err(|error| {
+            cli::Failure::of(cli::Kind::Store, &error).help(format!(
+                "calls cannot be recorded in {}",
+                directory.display()
+            ))
+        })?;
+        Ok(Audited::new(
+            self.clone(),
+            Arc::new(log),
+            self.clone(),
+            self.0.keyring.clone(),
+        ))
     }
 
     /// Ends everything that was lent to anybody. Tasks that a runtime was left with may still have a hand on this; they find
@@ -208,6 +240,22 @@ pub struct ChangesReport {
     /// Only these paths and what is below them, relative to the project.
     #[serde(default)]
     pub paths: Vec<String>,
+}
+
+impl Denials for Lender {
+    fn take(&self, whose: Whose<'_>) -> Vec<Refused> {
+        let all = self.0.all();
+        let ours = all.environments.values().filter(|lent| match whose {
+            Whose::Environment(id) => lent.id == *id,
+            Whose::Owner(owner) => lent.owner == *owner,
+        });
+        ours.flat_map(|lent| lent.tally.take()).collect()
+    }
+}
+
+/// Where the record of calls is.
+pub fn audit_directory(store: &Path) -> PathBuf {
+    store.join("audit")
 }
 
 impl Shared {

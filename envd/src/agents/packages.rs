@@ -77,6 +77,7 @@ pub(super) async fn add(
     request: PackageAdd,
 ) -> Result<PackagesAdded, Failure> {
     let lent = shared.environment(&call.owner, &request.environment)?;
+    lent.policy.judge_packages()?;
     let (worker, listener) = (shared.clone(), call.listener.clone());
     let packages = request.packages.clone();
     // Resolving and fetching takes its time, in which everything else goes on.

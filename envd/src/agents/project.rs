@@ -7,6 +7,7 @@ use envd_agents::{
         self, ApplyError, ChangeKind as Kind, Changes as Found, Chosen, Guard, Refusal,
         RefusalKind, RefusalReport, Rendering, Report, Scope, protected::Protected,
     },
+    secret::Patterns,
     service::{
         Failure, Owner, ResourceUri,
         changes::{
@@ -81,11 +82,15 @@ pub(super) async fn count(lent: &Lent) -> u64 {
 }
 
 /// The whole unified diff.
-pub(super) async fn whole(lent: &Lent) -> Result<String, Failure> {
+pub(super) async fn whole(shared: &Shared, lent: &Lent) -> Result<String, Failure> {
+    let patterns = shared.keyring.patterns();
     let directories = directories(lent.live.read().await.as_ref()).ok_or_else(no_project)?;
     blocking(move || {
         let (layers, found) = scan(&directories, Vec::new())?;
-        Ok(layers.report(&found, &Rendering::default()).unified())
+        Ok(scrubbed(
+            &patterns,
+            layers.report(&found, &Rendering::default()).unified(),
+        ))
     })
     .await
 }
@@ -117,6 +122,12 @@ const WHOLE: Rendering = Rendering {
     whole_effort: Duration::from_secs(10),
 };
 
+/// A text without secrets that somebody wrote into the project.
+fn scrubbed(patterns: &Patterns, mut text: String) -> String {
+    patterns.scrub_text(&mut text);
+    text
+}
+
 /// `changes_diff`
 pub(super) async fn diff(
     shared: &Shared,
@@ -126,13 +137,17 @@ pub(super) async fn diff(
     let lent = shared.environment(owner, &request.environment)?;
     let directories = directories(lent.live.read().await.as_ref()).ok_or_else(no_project)?;
     let only = paths(&request.paths)?;
+    let patterns = shared.keyring.patterns();
     blocking(move || {
         let (layers, found) = scan(&directories, only)?;
-        let text = layers.report(&found, &Rendering::default()).unified();
+        let text = scrubbed(
+            &patterns,
+            layers.report(&found, &Rendering::default()).unified(),
+        );
         let limit = usize::try_from(request.diff_bytes).unwrap_or(usize::MAX);
         let mut collector = Collector::new(limit);
         collector.push(text.as_bytes());
-        let protected = Protected::default();
+        let protected = lent.protected();
         let shown = found.entries.iter().take(MOST_CHANGES);
         let changes = shown.map(|change| told(change, &protected)).collect();
         Ok(Changes {
@@ -202,7 +217,10 @@ pub(super) async fn apply(
             false => found,
         };
         let Beginning { base, checkout } = &mut live.parts.beginning;
-        let guard = Guard::default();
+        let guard = Guard {
+            protected: lent.protected(),
+            ..Guard::default()
+        };
         let applied = if request.dry_run {
             layers.judge(&found, &chosen, &guard, base, checkout)
         } else {

@@ -58,7 +58,7 @@ pub(super) async fn read(
         }
         ResourceUri::Changes { environment } => {
             let lent = shared.environment(owner, environment).map_err(gone)?;
-            let text = project::whole(&lent).await?;
+            let text = project::whole(shared, &lent).await?;
             let from = usize::try_from(request.offset).unwrap_or(usize::MAX);
             let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
             let bytes = text.as_bytes().iter().skip(from).take(limit);

@@ -127,9 +127,12 @@ impl Service for Lender {
 
     fn file_read<'a>(&'a self, call: &'a Call, request: FileRead) -> Answer<'a, FileContent> {
         let id = request.environment.clone();
+        let patterns = self.0.keyring.patterns();
         Box::pin(async move {
             looking(&self.0, &call.owner, &id, move |inside, directory| {
-                files::read(inside, directory, &request)
+                let mut content = files::read(inside, directory, &request)?;
+                files::scrub(&mut content, &patterns);
+                Ok(content)
             })
             .await
         })
@@ -169,8 +172,13 @@ impl Service for Lender {
         let id = request.environment.clone();
         Box::pin(async move {
             let Some(command) = &request.command else {
+                let patterns = self.0.keyring.patterns();
                 return looking(&self.0, &call.owner, &id, move |inside, directory| {
-                    files::search(inside, directory, &request)
+                    let mut found = files::search(inside, directory, &request)?;
+                    for one in &mut found.matches {
+                        patterns.scrub_text(&mut one.text);
+                    }
+                    Ok(found)
                 })
                 .await;
             };

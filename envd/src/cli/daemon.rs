@@ -239,7 +239,7 @@ fn prepare(context: &Context, operations: Box<dyn Operations>) -> Result<Prepare
         Recipes::new(&root, Box::new(source)),
         Household::new(places, &root),
         Lending::new(move || {
-            let lender = Lender::new(&own, Grants::of_person(own.directory.clone()))?;
+            let lender = Lender::new(&own, Grants::of_person(&own)?)?;
             limit.give(lender.launcher());
             Ok(lender)
         }),

@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Context, Failure, Kind, operations::Operations, output::Style};
 
@@ -17,7 +17,7 @@ use super::{Context, Failure, Kind, operations::Operations, output::Style};
 pub struct Arguments {}
 
 /// Something that envd uses.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Mechanism {
     /// Its name, for `--require`.
     pub name: String,
@@ -32,7 +32,7 @@ pub struct Mechanism {
 }
 
 /// How well a mechanism works.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// As it should.

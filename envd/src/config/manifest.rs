@@ -3,12 +3,13 @@
 
 use std::{collections::BTreeMap, ops::Range, path::Path, str::FromStr};
 
+use envd_agents::policy::{Layer, Widening};
 use envd_supervision::Name;
 use serde::{Deserialize, Serialize};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    ConfigError, ServiceSection, Source, TaskSection,
+    ConfigError, Diagnostic, ServiceSection, Source, TaskSection, agent,
     reader::{Fault, Reader, TableReader, nearest},
     service, task,
 };
@@ -30,6 +31,8 @@ pub struct Manifest {
     pub services: BTreeMap<Name, ServiceSection>,
     /// `[task.NAME]`. So are these.
     pub tasks: BTreeMap<Name, TaskSection>,
+    /// `[agent]`, a layer of the policy that can only tighten.
+    pub agent: Layer,
     source: Source,
 }
 
@@ -117,7 +120,7 @@ impl Manifest {
 
     /// Validates a text.
     pub fn parse(source: Source) -> Result<Self, ConfigError> {
-        let (environment, services, tasks) = Reader::document(&source, |reader, top| {
+        let (environment, services, tasks, agent) = Reader::document(&source, |reader, top| {
             let environment = read_environment(reader, top);
             let services = top.get("service").map(|value| service::read(reader, value));
             let (services, named) = match services {
@@ -128,7 +131,10 @@ impl Manifest {
                 Some(value) => task::read(reader, value, &named),
                 None => BTreeMap::new(),
             };
-            (environment, services, tasks)
+            let agent = top
+                .get("agent")
+                .map(|value| agent::read(reader, &source, agent::Whose::Project, value));
+            (environment, services, tasks, agent.unwrap_or_default())
         })?;
         // `document` has refused every text for which the section is missing.
         let environment = environment.unwrap_or_else(|| EnvironmentSection::one_off(Vec::new()));
@@ -136,6 +142,7 @@ impl Manifest {
             environment,
             services,
             tasks,
+            agent,
             source,
         })
     }
@@ -153,6 +160,19 @@ impl Manifest {
         help: Option<String>,
     ) -> ConfigError {
         self.source.refuse(span, message, help)
+    }
+
+    /// An error about what `[agent]` would widen, with where it would have to be instead.
+    pub fn refuse_widening(&self, widenings: &[Widening]) -> ConfigError {
+        let diagnostics = widenings.iter().map(|widening| Diagnostic {
+            span: widening.place.span(),
+            message: widening.to_string(),
+            help: Some(format!(
+                "leave it out, or allow it first: `{}` under [agent] in the user's config.toml of envd",
+                widening.instead
+            )),
+        });
+        self.source.wrong(diagnostics.collect())
     }
 }
 

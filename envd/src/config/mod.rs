@@ -1,6 +1,7 @@
 //! The file people write, `envd.toml`: read with a span for everything that can be wrong ([`manifest`]), published as a
 //! JSON Schema ([`schema`]), edited in place ([`edit`]) and guessed for a project that has none ([`detect`]).
 
+pub(crate) mod agent;
 mod command;
 pub mod detect;
 pub mod edit;

@@ -185,6 +185,42 @@ impl Reader {
         duration
     }
 
+    /// A number of bytes with its unit: `"500 MB"`, `"2 GiB"`. Never zero.
+    pub fn size(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<u64> {
+        let size = match value.get_ref() {
+            DeValue::String(text) => parse_size(text),
+            _ => None,
+        };
+        if size.is_none() {
+            let message = format!("`{what}` must be a size with its unit");
+            let help = match value.get_ref() {
+                DeValue::Integer(number) => {
+                    format!("write \"{} MiB\" for mebibytes", number.as_str())
+                }
+                _ => "write \"500 MB\", \"512 MiB\" or \"2 GiB\"".to_owned(),
+            };
+            let help = Some(help);
+            self.report(value.span(), Fault { message, help });
+        }
+        size
+    }
+
+    /// A number from a thousandth to a million, in thousandths.
+    pub fn thousandths(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<u64> {
+        let number: Option<f64> = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str().parse().ok(),
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            _ => None,
+        };
+        let number = number.filter(|number| (0.001..=1e6).contains(number));
+        if number.is_none() {
+            let message = format!("`{what}` must be a number such as 2 or 1.5");
+            let help = None;
+            self.report(value.span(), Fault { message, help });
+        }
+        number.map(|number| (number * 1000.0).round() as u64)
+    }
+
     /// An array of strings.
     pub fn strings(
         &mut self,
@@ -248,6 +284,27 @@ impl<'t, 'i> TableReader<'t, 'i> {
     > {
         self.table.iter()
     }
+}
+
+/// At most nine digits, none of them a leading zero, a space or none, and a unit.
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let usable = (1..=9).contains(&digits) && !number.starts_with('0');
+    let number: u64 = number.parse().ok().filter(|_| usable)?;
+    let unit: u64 = match unit.strip_prefix(' ').unwrap_or(unit) {
+        "B" => 1,
+        "kB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    number.checked_mul(unit)
 }
 
 /// At most six digits, none of them a leading zero, and a unit.

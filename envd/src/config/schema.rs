@@ -10,6 +10,9 @@ const NAME: &str = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$";
 /// A time with its unit.
 const DURATION: &str = r"^[1-9][0-9]{0,5}(ms|s|m|h)$";
 
+/// A number of bytes with its unit.
+const SIZE: &str = r"^[1-9][0-9]{0,8} ?([kMGT]B|[KMGT]iB|B)$";
+
 /// A project's environment, as envd makes it.
 #[derive(JsonSchema)]
 #[schemars(rename = "envd.toml", deny_unknown_fields)]
@@ -23,6 +26,9 @@ struct Document {
     /// What people run again and again: `envd task NAME`.
     #[schemars(default, extend("propertyNames" = {"pattern": NAME}))]
     task: BTreeMap<String, TaskTable>,
+    /// What agents may do in environments that are lent to them. It can only tighten what the user allows.
+    #[schemars(default)]
+    agent: AgentTable,
 }
 
 /// What the environment is made of, and how it is entered.
@@ -116,6 +122,70 @@ struct TaskTable {
     /// Environment variables on top of those of the environment.
     #[schemars(default)]
     env: BTreeMap<String, String>,
+}
+
+/// What agents may do in environments that are lent to them. It can only tighten what the user allows.
+#[derive(JsonSchema, serde::Serialize, Default)]
+#[schemars(rename = "agent", deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[allow(dead_code, reason = "the fields are read by the derive")]
+struct AgentTable {
+    /// What they may reach: nothing, these host names (ports 80 and 443 unless one is stated), or whatever the machine reaches.
+    network: Option<AgentNetwork>,
+    /// Whether they may have packages beside those of the lock.
+    packages: Option<bool>,
+    /// Memory of all processes of an environment together: a number and B, kB, MB, GB, TB, KiB, MiB, GiB or TiB.
+    #[schemars(regex(pattern = SIZE))]
+    memory: Option<String>,
+    /// Processes and threads of an environment.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    processes: Option<u32>,
+    /// Processor time of an environment, in processors.
+    #[schemars(range(min = 0.001, max = 1_000_000))]
+    processors: Option<f64>,
+    /// What an environment writes, as `memory`.
+    #[schemars(regex(pattern = SIZE))]
+    disk: Option<String>,
+    /// How long an environment is lent: a number and ms, s, m or h.
+    #[schemars(regex(pattern = DURATION))]
+    time_to_live: Option<String>,
+    /// Environments at a time.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    environments: Option<u32>,
+    /// The only ones of the user's secrets that may be used.
+    #[schemars(inner(regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")))]
+    secrets: Option<Vec<String>>,
+    /// Paths whose changes are not applied, beside those that never are: names, at the top with a slash before them; * is any part.
+    #[schemars(inner(regex(pattern = r"^/?[\x20-\x2e\x30-\x7e]+(/[\x20-\x2e\x30-\x7e]+)*$")))]
+    protect: Option<Vec<String>>,
+    /// Mechanisms of the machine, as `envd doctor` names them, without which nothing is lent.
+    require: Option<Vec<String>>,
+}
+
+/// What may be reached.
+#[derive(JsonSchema, serde::Serialize)]
+#[schemars(inline)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "the variants are read by the derive")]
+enum AgentNetwork {
+    /// Nothing, or whatever the machine reaches.
+    Word(AgentNetworkWord),
+    /// These host names.
+    Names(
+        #[schemars(inner(regex(
+            pattern = r"^(\*\.)?([A-Za-z0-9_-]+\.)+[A-Za-z0-9-]+(:[1-9][0-9]{0,4}(/tcp)?)?$"
+        )))]
+        Vec<String>,
+    ),
+}
+
+#[derive(JsonSchema, serde::Serialize)]
+#[schemars(inline)]
+#[serde(rename_all = "kebab-case")]
+#[allow(dead_code, reason = "the variants are read by the derive")]
+enum AgentNetworkWord {
+    None,
+    Host,
 }
 
 /// What is run.

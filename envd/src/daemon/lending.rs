@@ -5,11 +5,16 @@
 
 use std::{cell::RefCell, collections::BTreeSet, os::fd::OwnedFd, sync::Arc};
 
-use envd_agents::service::{
-    self, Call, CommandId, Listener, Owner, Service as _, SnapshotId,
-    command::CommandRun,
-    environment::{EnvironmentCreate, EnvironmentFork, EnvironmentRestore, EnvironmentSnapshot},
-    remote,
+use envd_agents::{
+    audit::Audited,
+    service::{
+        self, Call, CommandId, Listener, Owner, Service as _, SnapshotId,
+        command::CommandRun,
+        environment::{
+            EnvironmentCreate, EnvironmentFork, EnvironmentRestore, EnvironmentSnapshot,
+        },
+        remote,
+    },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -120,10 +125,16 @@ impl Listener for Told {
 
 type Make = dyn Fn() -> Result<Lender, Failure> + Send + Sync;
 
+/// Who lends, and the record of what is asked of it.
+struct Recorded {
+    lender: Arc<Lender>,
+    audited: Audited<Lender>,
+}
+
 /// What is lent.
 pub struct Lending {
     make: Arc<Make>,
-    lender: OnceCell<Lender>,
+    lender: OnceCell<Recorded>,
     owner: Owner,
     /// Names that are about to be given.
     names: RefCell<BTreeSet<String>>,
@@ -143,34 +154,39 @@ impl Lending {
 
     /// How much there is.
     pub fn count(&self) -> usize {
-        self.lender.get().map_or(0, Lender::count)
+        self.lender.get().map_or(0, |made| made.lender.count())
     }
 
     /// Waits until there is more or less.
     pub async fn changed(&self) {
         match self.lender.get() {
-            Some(lender) => lender.changed().await,
+            Some(made) => made.lender.changed().await,
             None => std::future::pending().await,
         }
     }
 
     /// Ends all of it.
     pub async fn end(&self) {
-        if let Some(lender) = self.lender.get() {
-            lender.release(&self.owner).await;
-            lender.end();
+        if let Some(made) = self.lender.get() {
+            made.audited.release(&self.owner).await;
+            made.lender.end();
         }
     }
 
     /// Carries out what is asked for.
     pub async fn carry_out(&self, asked: Asked, told: Arc<Told>) -> Result<Lent, Refusal> {
-        let lender = self.lender.get_or_try_init(|| async {
+        let made = self.lender.get_or_try_init(|| async {
             let make = self.make.clone();
-            let made = spawn_blocking(move || make()).await;
+            let made = spawn_blocking(move || {
+                let lender = Arc::new(make()?);
+                let audited = lender.audited()?;
+                Ok(Recorded { lender, audited })
+            });
+            let made = made.await;
             made.unwrap_or_else(|error| Err(Failure::of(Kind::Other, &error)))
         });
-        let lender = lender.await?;
-        Ok(match self.ask(lender, asked, told).await {
+        let made = made.await?;
+        Ok(match self.ask(made, asked, told).await {
             Ok(answer) => Lent::Answer(answer),
             Err(failure) => Lent::Failure(failure),
         })
@@ -178,7 +194,7 @@ impl Lending {
 
     async fn ask(
         &self,
-        lender: &Lender,
+        Recorded { lender, audited }: &Recorded,
         asked: Asked,
         told: Arc<Told>,
     ) -> Result<Value, service::Failure> {
@@ -194,38 +210,41 @@ impl Lending {
         } = asked;
         match (&*method, pipes) {
             (COMMAND_RUN, Some(pipes)) => {
-                let request: CommandRun = read(arguments)?;
+                let request: CommandRun = read(arguments.clone())?;
                 let mut started = |command: &CommandId| {
                     let command = command.clone();
                     let _ = told.0.try_send(Event::Started { command });
                 };
-                written(
-                    &lender
-                        .run_piped(&call, request, pipes, &mut started)
-                        .await?,
-                )
+                let run = lender.run_piped(&call, request, pipes, &mut started);
+                let ended = audited.observe(&call, COMMAND_RUN, &arguments, true, run);
+                written(&ended.await?)
             }
             (CHANGES_REPORT, _) => {
-                let request: ChangesReport = read(arguments)?;
-                let report = lender.report(&self.owner, request).await?;
-                written(&Reported {
-                    unified: report.unified(),
-                    report: written(&report)?,
-                })
+                let request: ChangesReport = read(arguments.clone())?;
+                let report = async {
+                    let report = lender.report(&self.owner, request).await?;
+                    Ok(Reported {
+                        unified: report.unified(),
+                        report: written(&report)?,
+                    })
+                };
+                let observed = audited.observe(&call, CHANGES_REPORT, &arguments, false, report);
+                written(&observed.await?)
             }
             (SNAPSHOT_DESTROY, _) => {
-                let request: SnapshotDestroy = read(arguments)?;
-                lender.forget(&self.owner, &request.snapshot).await?;
-                Ok(Value::Null)
+                let request: SnapshotDestroy = read(arguments.clone())?;
+                let forget = lender.forget(&self.owner, &request.snapshot);
+                let observed = audited.observe(&call, SNAPSHOT_DESTROY, &arguments, false, forget);
+                written(&observed.await?)
             }
             (RELEASE, _) => {
-                lender.release(&self.owner).await;
+                audited.release(&self.owner).await;
                 Ok(Value::Null)
             }
             (method, _) => {
                 let names = wanted_names(method, &arguments)?;
                 let _reserved = self.reserve(lender, &call, names).await?;
-                remote::carry_out(lender, &call, method, arguments).await
+                remote::carry_out(audited, &call, method, arguments).await
             }
         }
     }

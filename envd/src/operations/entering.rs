@@ -57,7 +57,7 @@ pub(super) fn launch(plan: &Plan) -> Result<Exit, Failure> {
 }
 
 /// `envd doctor`.
-pub(super) fn doctor() -> Result<Vec<doctor::Mechanism>, Failure> {
+pub fn doctor() -> Result<Vec<doctor::Mechanism>, Failure> {
     let rows = probe::probe()?;
     let mechanisms = rows.into_iter().map(|row| doctor::Mechanism {
         needed: NEEDED.contains(&row.name),

@@ -37,6 +37,8 @@ use crate::{
     settings::{self, Settings},
 };
 
+pub(crate) use entering::doctor;
+
 /// What the configuration's child processes are started as; see [`crate::realise::configure::step`].
 pub const CONFIGURE: &str = "internal-configure";
 
@@ -316,7 +318,7 @@ impl Operations for Local {
     }
 
     fn doctor(&self) -> Result<Vec<doctor::Mechanism>, Failure> {
-        entering::doctor()
+        doctor()
     }
 
     fn leftovers(&self) -> Result<Vec<uninstall::Leftover>, Failure> {

@@ -18,6 +18,7 @@ fn meets(schema: &Value, value: &Value) -> bool {
                 "string" => value.is_string(),
                 "boolean" => value.is_boolean(),
                 "integer" => value.is_i64(),
+                "number" => value.is_number(),
                 "null" => value.is_null(),
                 other => panic!("type {other}"),
             };
@@ -69,11 +70,11 @@ fn meets(schema: &Value, value: &Value) -> bool {
             .as_str()
             .is_none_or(|text| text.chars().count() as u64 >= rule.as_u64().unwrap()),
         "minimum" => value
-            .as_i64()
-            .is_none_or(|number| number >= rule.as_i64().unwrap()),
+            .as_f64()
+            .is_none_or(|number| number >= rule.as_f64().unwrap()),
         "maximum" => value
-            .as_i64()
-            .is_none_or(|number| number <= rule.as_i64().unwrap()),
+            .as_f64()
+            .is_none_or(|number| number <= rule.as_f64().unwrap()),
         "format" => true,
         "anyOf" | "oneOf" => rule
             .as_array()
@@ -252,4 +253,59 @@ fn the_defaults_that_are_published_are_accepted() {
 #[test]
 fn the_schema_changes_only_on_purpose() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&schema()).unwrap());
+}
+
+#[test]
+fn both_agree_on_what_agents_may_do() {
+    let schema = schema().to_value();
+    let values = [
+        json!(true),
+        json!(0),
+        json!(3),
+        json!(1.5),
+        json!(-1.5),
+        json!(2_000_000),
+        json!(""),
+        json!("x"),
+        json!("none"),
+        json!("host"),
+        json!("2 GiB"),
+        json!("500MB"),
+        json!("0 GiB"),
+        json!("2 gib"),
+        json!("10s"),
+        json!("1d"),
+        json!([]),
+        json!([1]),
+        json!(["pypi.org", "*.crates.io:8443/tcp"]),
+        json!(["https://pypi.org"]),
+        json!(["localhost"]),
+        json!(["*.org/x"]),
+        json!(["NPM_TOKEN"]),
+        json!(["1A"]),
+        json!(["A-B"]),
+        json!(["/docs/*.md"]),
+        json!(["a//b"]),
+        json!([""]),
+        json!({}),
+        json!({"A": {"env": "A"}}),
+    ];
+    let keys = schema["properties"]["agent"]["properties"]
+        .as_object()
+        .expect("keys of [agent]");
+    assert!(keys.len() >= 11, "the schema lists the keys");
+    let unknown = "nonsense".to_owned();
+    let mut accepted = 0;
+    for key in keys.keys().chain([&unknown]) {
+        for value in &values {
+            let document = json!({"env": {}, "agent": {key: value}});
+            assert_eq!(
+                meets(&schema, &document),
+                parser_accepts(&document),
+                "{document}"
+            );
+            accepted += usize::from(meets(&schema, &document));
+        }
+    }
+    assert!(accepted >= keys.len(), "each key accepts something");
 }

@@ -51,7 +51,7 @@ const DIRECTORIES: [&CStr; 9] = [
     c"objects", c"trees", c"views", c"memo", c"fetch", c"indexes", c"roots", c"tmp", c"caches",
 ];
 
-/// Files of the store's top beside [`DIRECTORIES`], and `unsynced/`, `starts/` and `state/`, which come and go.
+/// Files of the store's top beside [`DIRECTORIES`], and `unsynced/`, `starts/`, `state/` and `audit/`, which come and go.
 const FILES: [&CStr; 3] = [c"version", c"version.new", c"lock"];
 
 /// A store. Cheap to clone; all clones share the same open directories.

@@ -47,6 +47,7 @@ impl Store {
         }
         let _ = directory::remove(self.fd(), c"unsynced");
         let _ = directory::remove(self.fd(), c"state");
+        let _ = directory::remove(self.fd(), c"audit");
         self.drop_starts();
         for name in FILES {
             self.remove_file(name)?;

@@ -6,6 +6,7 @@ mod lists;
 mod namespace;
 mod parsers;
 mod passing;
+mod secrets;
 mod smuggling;
 mod tunnels;
 
@@ -30,6 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::secret::{Header, Secret};
 
 /// Added to ports below 1024.
 const LOW_PORTS_AT: u16 = 20_000;
@@ -135,6 +137,7 @@ struct Plan {
     ports: Vec<u16>,
     limits: Limits,
     secrets: Vec<SecretHeader>,
+    tls: Option<rustls::ClientConfig>,
 }
 
 impl Plan {
@@ -150,6 +153,7 @@ impl Plan {
                 ..Limits::default()
             },
             secrets: Vec::new(),
+            tls: None,
         }
     }
 
@@ -186,12 +190,15 @@ impl Plan {
         let proxy = listener.local_addr().unwrap();
         let cancellation = CancellationToken::new();
         let policy = Allowlist::parse(self.rules).unwrap();
-        let egress = Egress::new(Arc::new(policy), Arc::new(reporter), self.limits)
+        let mut egress = Egress::new(Arc::new(policy), Arc::new(reporter), self.limits)
             .secrets(self.secrets)
             .resolver(table.clone())
             .reach(Reach::LoopbackForTests {
                 low_ports_at: LOW_PORTS_AT,
             });
+        if let Some(tls) = &self.tls {
+            egress = egress.tls(tls);
+        }
         let serving = tokio::spawn(egress.serve(listener, cancellation.clone()));
         World {
             proxy,
@@ -262,6 +269,17 @@ impl World {
         }
         rest
     }
+}
+
+/// A header for plain requests to `allowed.example.org`.
+fn secret(template: &str, value: &str) -> SecretHeader {
+    header(template, value, false)
+}
+
+fn header(template: &str, value: &str, upgrade: bool) -> SecretHeader {
+    let host = "allowed.example.org".parse().unwrap();
+    let header = Header::parse(template, host, 80, upgrade).unwrap();
+    SecretHeader::of(&header, &Secret::new(value)).unwrap()
 }
 
 /// Reads to the end, or to the reset that takes its place.

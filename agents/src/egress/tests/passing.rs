@@ -5,18 +5,19 @@ use super::*;
 #[tokio::test]
 async fn a_request_arrives_written_anew() {
     let mut plan = Plan::new(&["allowed.example.org"]);
-    let host = "allowed.example.org".parse().unwrap();
-    let secret = SecretHeader::new(host, "X-Token", "hush".to_owned()).unwrap();
-    plan.secrets.push(secret);
+    plan.secrets.push(secret("X-Token: {}", "hush hush"));
     let mut world = plan.start().await;
     let request = "GET HTTP://Allowed.Example.ORG?q=1 HTTP/1.1\r\nhost: ALLOWED.example.org:80\r\n\
                    Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nConnection: close, X-Hop\r\n\
                    X-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\
                    x-token: forged\r\nAccept: */*\r\n\r\n";
     let answer = text(&world.say(request.as_bytes()).await);
-    let arrived = "GET /?q=1 HTTP/1.1\r\nHost: allowed.example.org\r\nAccept: */*\r\nX-Token: hush\r\n\
-                   Connection: close\r\n\r\n";
-    assert_eq!(answer, format!("{}{arrived}", text(ECHO)));
+    let arrived = "GET /?q=1 HTTP/1.1\r\nHost: allowed.example.org\r\nAccept: */*\r\nX-Token: hush hush\r\n\
+                   Accept-Encoding: identity\r\nConnection: close\r\n\r\n";
+    assert_eq!(world.arrived(), [arrived.as_bytes()]);
+    // It came back, and did not get in.
+    let masked = arrived.replace("hush hush", "*********");
+    assert_eq!(answer, format!("{}{masked}", text(ECHO)));
     let allowed = world.event().await;
     let json = serde_json::to_value(&allowed).unwrap();
     assert_eq!(json["event"], "allowed");
@@ -224,7 +225,7 @@ async fn a_denial_is_something_to_act_on() {
     let mut world = Plan::new(&["allowed.example.org"]).start().await;
     let answer = text(&world.say(&connect_request("example.com:443")).await);
     let message = "envd: example.com:443 is not on this environment's network list. Ask the owner to add \"example.com\" to \
-                   [agent] network in envd.toml";
+                   [agent] network in the user's config.toml of envd";
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(
         head.starts_with(&format!("HTTP/1.1 403 {message}\r\n")),
@@ -245,38 +246,6 @@ async fn a_denial_is_something_to_act_on() {
     let long = format!("GET http://a@{} HTTP/1.1\r\n\r\n", "b\x01".repeat(1000));
     let answer = text(&world.say(long.as_bytes()).await);
     assert!(answer.len() < 1000 && !answer.contains('\x01'), "{answer}");
-}
-
-#[tokio::test]
-async fn no_record_and_no_message_shows_a_secret() {
-    let host: HostName = "allowed.example.org".parse().unwrap();
-    let secret =
-        SecretHeader::new(host.clone(), "Authorization", "Bearer hush".to_owned()).unwrap();
-    assert!(!format!("{secret:?}").contains("hush"));
-    for (name, value) in [
-        ("Host", "hush"),
-        ("Content-Length", "hush"),
-        ("bad name", "hush"),
-        ("", "hush"),
-        ("X", "hush\r\nHost: evil"),
-        ("X", "hush\0"),
-        ("X", "hush "),
-        ("X", "hüsh"),
-    ] {
-        let error = SecretHeader::new(host.clone(), name, value.to_owned()).unwrap_err();
-        assert!(!error.to_string().contains("sh\r") && !format!("{error:?}").contains("hush"));
-    }
-    let mut plan = Plan::new(&["*.example.org"]);
-    plan.secrets.push(secret);
-    let mut world = plan.start().await;
-    for (name, gets_it) in [("allowed.example.org", true), ("other.example.org", false)] {
-        let request = format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n\r\n");
-        let answer = text(&world.say(request.as_bytes()).await);
-        assert_eq!(answer.contains("Bearer hush"), gets_it, "{name}");
-        for _ in 0..2 {
-            assert!(!format!("{:?}", world.event().await).contains("hush"));
-        }
-    }
 }
 
 #[tokio::test]

@@ -262,6 +262,7 @@ impl Service for Fake {
                     forked_from: None,
                     expires_in_seconds: request.ttl_seconds,
                     running_commands: 0,
+                    secrets: Vec::new(),
                     warnings: vec!["this is a fake: nothing is isolated".to_owned()],
                 },
             )?;

@@ -3,15 +3,16 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use envd_agents::{
-    egress::{Allowlist, Rule},
+    audit::Audited,
+    egress::Rule,
     mcp::{HttpOptions, HttpServer, Token, serve_stdio},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Context, Failure, Kind};
 use crate::{
-    agents::{Grants, Lender},
-    environment::{Caller, Workplace},
+    agents::{Granted, Grants, Lender},
+    environment::Caller,
 };
 
 /// Serve the Model Context Protocol, on standard input and output unless told otherwise
@@ -29,7 +30,7 @@ pub struct Arguments {
     /// Lend the project in DIR, too (may be given several times)
     #[arg(long = "lend", value_name = "DIR")]
     pub projects: Vec<PathBuf>,
-    /// Let environments ask for this host name, such as pypi.org or '*.crates.io' (may be given several times)
+    /// Let environments reach this host name, such as pypi.org or '*.crates.io' (may be given several times)
     #[arg(long = "allow-host", value_name = "NAME", value_parser = parse_rule)]
     pub hosts: Vec<Rule>,
     /// Let environments ask for this machine's network
@@ -41,38 +42,21 @@ pub(super) fn parse_rule(text: &str) -> Result<Rule, String> {
     text.parse().map_err(|error| format!("{error}"))
 }
 
-/// What was granted on the command line, and the place where this runs.
+/// What may be lent: by files, and by the command line.
 fn grants(arguments: &Arguments, context: &Context) -> Result<Grants, Failure> {
-    let mut projects = Vec::new();
-    for directory in &arguments.projects {
-        let path = context.directory.join(directory);
-        let real = std::fs::canonicalize(&path).map_err(|error| {
-            Failure::of(Kind::Usage, &error).help(format!("--lend {}", path.display()))
-        })?;
-        projects.push(real);
-    }
-    let caller = Caller::of_this_process(&context.variables);
-    match context.project() {
-        Ok(project) => projects.push(project.root),
-        Err(_) => {
-            // Where it is a place to work in at all.
-            let place = Workplace::current(&context.directory, &caller.home);
-            if let Workplace::Bound(directory) = place {
-                projects.push(directory);
-            }
-        }
-    }
-    Ok(Grants {
-        projects,
-        hosts: Allowlist::from_iter(arguments.hosts.iter().cloned()),
+    let granted = Granted {
+        projects: super::explain::real_paths(&arguments.projects, context)?,
+        hosts: arguments.hosts.clone(),
         host_network: arguments.allow_host_network,
-    })
+    };
+    Grants::read(context, granted)
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
     let grants = grants(arguments, context)?;
     let lender = Arc::new(Lender::new(context, grants)?);
+    let audited = Arc::new(lender.audited()?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -81,9 +65,9 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         })?;
     let served = match arguments.http {
         None => runtime
-            .block_on(serve_stdio(lender.clone()))
+            .block_on(serve_stdio(audited))
             .map_err(|error| Failure::of(Kind::Other, &error)),
-        Some(address) => runtime.block_on(http(address, arguments, context, lender.clone())),
+        Some(address) => runtime.block_on(http(address, arguments, context, audited)),
     };
     // A read of standard input cannot be interrupted.
     runtime.shutdown_background();
@@ -95,7 +79,7 @@ async fn http(
     address: SocketAddr,
     arguments: &Arguments,
     context: &Context,
-    lender: Arc<Lender>,
+    audited: Arc<Audited<Lender>>,
 ) -> Result<(), Failure> {
     let given = context.variables.get(envd_agents::install::TOKEN_VARIABLE);
     let token = match given.and_then(std::ffi::OsStr::to_str) {
@@ -133,6 +117,6 @@ async fn http(
         }
         asked.cancel();
     });
-    server.serve(lender, stop).await;
+    server.serve(audited, stop).await;
     Ok(())
 }

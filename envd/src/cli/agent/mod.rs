@@ -3,10 +3,12 @@
 //! `mcp` lends them in its own process. All else asks the project's daemon, where they outlive the command that made them.
 
 mod apply;
+mod audit;
 mod connection;
 mod create;
 mod diff;
 mod ending;
+mod explain;
 mod failure;
 mod fork;
 mod input;
@@ -64,6 +66,8 @@ pub enum Command {
     Rm(rm::Arguments),
     Mcp(mcp::Arguments),
     Install(install::Arguments),
+    Explain(explain::Arguments),
+    Audit(audit::Arguments),
 }
 
 /// Runs the command.
@@ -88,5 +92,7 @@ pub fn run(
         Command::Rm(arguments) => rm::run(arguments, context),
         Command::Mcp(arguments) => mcp::run(arguments, context),
         Command::Install(arguments) => install::run(arguments, context),
+        Command::Explain(arguments) => explain::run(arguments, context),
+        Command::Audit(arguments) => audit::run(arguments, context),
     }
 }

@@ -100,7 +100,7 @@ pub(super) async fn create(
         warnings,
         tally: Arc::default(),
         headers: Arc::default(),
-        lasts,
+        lasts: lasts.map(Duration::from_secs),
         expires: None,
         live: Arc::default(),
     });
@@ -523,7 +523,7 @@ fn again(
         warnings,
         tally: Arc::default(),
         headers: Arc::default(),
-        lasts,
+        lasts: lasts.map(Duration::from_secs),
         expires: None,
         live: Arc::default(),
     })

@@ -25,7 +25,7 @@ pub struct Arguments {
     #[arg(long = "lend", value_name = "DIR")]
     pub projects: Vec<PathBuf>,
     /// As if the server were started with this
-    #[arg(long = "allow-host", value_name = "NAME", value_parser = super::parse_rule)]
+    #[arg(long = "allow-host", value_name = "NAME", value_parser = super::mcp::parse_rule)]
     pub hosts: Vec<Rule>,
     /// As if the server were started with this
     #[arg(long)]

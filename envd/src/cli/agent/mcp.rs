@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use super::super::{Context, Failure, Kind};
 use crate::{
     agents::{Granted, Grants, Lender},
-    environment::Caller,
 };
 
 /// Serve the Model Context Protocol, on standard input and output unless told otherwise

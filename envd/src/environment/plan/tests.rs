@@ -33,6 +33,8 @@ fn scene() -> Scene {
         host: HostFacts {
             hostname: "workstation".into(),
             zone: Some("Europe/Zurich".into()),
+            hosts: NameFile::Text("127.0.0.1 localhost\n".into()),
+            resolver: NameFile::Text("nameserver 192.0.2.53\n".into()),
         },
         caller: Caller {
             uid: 1000,

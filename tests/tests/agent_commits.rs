@@ -274,6 +274,7 @@ fn a_project_without_a_repository_has_no_commits() {
     // One that an agent has made inside is not the project's.
     sh(
         &sandbox,
+        "try",
         "mkdir -p .git/objects .git/refs; echo 'ref: refs/heads/main' > .git/HEAD",
     );
     agent(&sandbox, &["apply", "try", "--commits-only"]).code(2);

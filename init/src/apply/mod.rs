@@ -180,6 +180,16 @@ fn step(
             sys::make_file_at(AT_FDCWD, name, 0o666)?;
             sys::bind(node, name)
         }
+        Operation::WriteBelow {
+            parent,
+            path,
+            content,
+        } => {
+            let file = sys::open_at(table.need(parent)?, path, O_WRONLY, 0)?;
+            let written = sys::write(file, content);
+            sys::close(file);
+            written.map(drop)
+        }
         Operation::HandRoot { root } => sys::send(owner, &ROOT.to_ne_bytes(), &[table.need(root)?]),
         Operation::LandlockRuleset { to, files, scoped } => {
             table.put(to, sys::landlock_ruleset(files, scoped)?)

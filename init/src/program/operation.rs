@@ -102,6 +102,8 @@ operations! {
     /// Bind a node of the host to a new file in an opened directory. By mount(2), which makes no mount namespace for what is
     /// not attached yet.
     29 Node { directory: Slot, name: &'p CStr, node: &'p CStr, }
+    /// Write to a file below an opened directory, in one call: a setting of the kernel's.
+    30 WriteBelow { parent: Slot, path: &'p CStr, content: &'p [u8], }
 }
 
 /// What to make where nothing is.

@@ -49,18 +49,21 @@ calls! {
     call6(a in "rdi", b in "rsi", c in "rdx", d in "r10", e in "r8", f in "r9");
 }
 
-/// Starts a child on a stack of its own that shares this process's memory, and suspends this process until the child has
-/// executed a program or ended. The child runs `enter(argument)` and ends with what that returns.
+/// Starts a child on a stack of its own that shares this process's memory; with CLONE_VFORK, suspends this process until the
+/// child has executed a program or ended. The child runs `enter(argument)` and ends with what that returns. With
+/// CLONE_CHILD_CLEARTID the kernel then writes 0 to `word` and wakes who waits there.
 ///
 /// # Safety
-/// `stack` must be the 16-byte aligned upper end of a writable mapping that nothing else uses, and `argument` what `enter`
-/// takes. `flags` must contain CLONE_VM and CLONE_VFORK, and nothing that takes further arguments.
+/// `stack` must be the 16-byte aligned upper end of a writable mapping that nothing else uses as long as the child lives, and
+/// `argument` what `enter` takes. `flags` must contain CLONE_VM, and beside CLONE_CHILD_CLEARTID nothing that takes further
+/// arguments.
 #[inline]
 pub unsafe fn spawn_sharing(
     flags: usize,
     stack: *mut u8,
     enter: extern "C" fn(usize) -> i32,
     argument: usize,
+    word: usize,
 ) -> isize {
     let result: isize;
     // SAFETY: the child starts with the parent's registers and the new stack; it calls `enter`, which was given for this,
@@ -82,7 +85,7 @@ pub unsafe fn spawn_sharing(
             in("rdi") flags,
             in("rsi") stack,
             in("rdx") 0usize,
-            in("r10") 0usize,
+            in("r10") word,
             in("r8") 0usize,
             in("r12") argument,
             in("r13") enter,
@@ -206,6 +209,8 @@ pub mod number {
     pub const UMOUNT2: usize = 166;
     pub const SETHOSTNAME: usize = 170;
     pub const GETTID: usize = 186;
+    pub const FUTEX: usize = 202;
+    pub const GETDENTS64: usize = 217;
     pub const EXIT_GROUP: usize = 231;
     pub const WAITID: usize = 247;
     pub const OPENAT: usize = 257;

@@ -169,7 +169,7 @@ fn launch(
         mask: held.before,
         announced: false,
     };
-    let launched = launch::launch(program, Some(&first), theirs, Some(ours));
+    let launched = launch::launch(program, Some(&first), theirs, Some(ours), None);
     sys::close(theirs);
     let launched = launched.ok()?;
     let new_session = start.flags & start::NEW_SESSION != 0;

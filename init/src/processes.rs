@@ -64,6 +64,18 @@ fn number(text: &[u8]) -> Option<(Pid, usize)> {
     (digits > 0).then_some((number, digits))
 }
 
+/// A command that is to be killed with all that descends from it.
+pub struct Tree<'t> {
+    /// Its keeper, below which all of it is (see [`sys::keep`]).
+    pub keeper: Pid,
+    /// The command.
+    pub command: Pid,
+    /// What else PID 1 looks after: these, and all below them, stay whatever happens.
+    pub others: &'t [Pid],
+    /// Whether the command has ended, and its keeper with it.
+    pub has_ended: &'t dyn Fn() -> bool,
+}
+
 /// Which processes are meant.
 #[derive(Clone, Copy, Debug)]
 pub enum Which<'w> {
@@ -214,51 +226,66 @@ impl Table {
         byte.is_some_and(|byte| byte & 1 << (pid % 8) != 0)
     }
 
-    /// Kills what is below a keeper, and does not come back before it is dead. Should the keeper be gone (somebody inside has
-    /// killed it), what it kept cannot be told from what others left: that goes, all but what is below `others`.
-    pub fn kill_below(&mut self, keeper: Pid, others: &[Pid]) {
+    /// Kills a command with all its descendants, and does not come back before they are dead, but for the command itself, which
+    /// goes last: with it ends its keeper, and what is left would fall to PID 1. Should the keeper be gone before (somebody inside
+    /// has killed it), what it kept cannot be told from what others left: then all that goes, too.
+    pub fn kill(&mut self, tree: &Tree<'_>) {
         for reading in 0..PATIENCE {
             if self.read().is_err() {
                 break;
             }
+            // Looked at after the reading: a keeper that is not in it has ended before.
+            if (tree.has_ended)() {
+                return self.kill_noted();
+            }
             let keeps = (0..self.count)
                 .map(|row| self.row(row).0)
-                .any(|process| process.pid == keeper && !process.is_gone());
+                .any(|process| process.pid == tree.keeper && !process.is_gone());
             self.select(match keeps {
-                true => Which::Below(keeper),
-                false => Which::AllBut(others),
+                true => Which::Below(tree.keeper),
+                false => Which::AllBut(tree.others),
             });
+            let last = if keeps { tree.command } else { 0 };
             let (mut left, mut fresh) = (false, false);
             for row in 0..self.count {
                 let (process, meant) = self.row(row);
                 if meant && !process.is_gone() {
-                    left = true;
+                    left |= process.pid != last;
                     if !self.note(process.pid) {
                         fresh = true;
                         let _ = sys::kill(process.pid, SIGSTOP);
                     }
                 }
             }
-            if !left {
-                // It may have been stopped from inside, and has to see that its command is gone.
-                let _ = sys::kill(keeper, SIGCONT);
+            if !fresh && !left {
+                if keeps {
+                    let _ = sys::kill(last, SIGKILL);
+                    // It may have been stopped from inside, and has to see that its command is gone.
+                    let _ = sys::kill(tree.keeper, SIGCONT);
+                }
                 return;
             }
             if !fresh {
-                self.kill_meant();
-            }
-            // Those that die take their time; those that are stopped need none.
-            if !fresh || reading > PATIENCE / 2 {
+                for row in 0..self.count {
+                    let (process, meant) = self.row(row);
+                    if meant && process.pid != last {
+                        let _ = sys::kill(process.pid, SIGKILL);
+                    }
+                }
+                // Those that die take their time; those that are stopped need none.
+                sys::nap(1);
+            } else if reading > PATIENCE / 2 {
                 sys::nap(1);
             }
         }
         let _ = sys::kill(-1, SIGKILL);
     }
 
-    fn kill_meant(&mut self) {
+    /// Kills what was stopped of a command that has ended by itself in this very moment.
+    fn kill_noted(&mut self) {
         for row in 0..self.count {
-            let (process, meant) = self.row(row);
-            if meant && !process.is_gone() {
+            let process = self.row(row).0;
+            if self.is_noted(process.pid) {
                 let _ = sys::kill(process.pid, SIGKILL);
             }
         }

@@ -5,7 +5,7 @@
 
 use crate::{
     execute::{self, Given, Scratch},
-    processes::Table,
+    processes::{Table, Tree},
     protocol::{
         self, EXECUTE, EXECUTE_FILE, FREEZE, FROZEN, Failure, KILL, LENGTH, LONGEST_PACKET, Order,
         Report, Stage, THAW,
@@ -100,17 +100,24 @@ impl Command {
 }
 
 /// Kills a command with all that descends from it. Where there is no memory to find that out, everything goes.
-fn kill_tree(commands: &[Command], keeper: Pid) {
+fn kill_tree(commands: &[Command], place: usize, keepers: Lasting) {
+    let keeper = commands[place].keeper;
     let mut others = [0; MOST_COMMANDS];
     let mut count = 0;
-    for command in commands {
-        if command.pid != 0 && command.keeper != keeper {
+    for (other, command) in commands.iter().enumerate() {
+        if command.pid != 0 && other != place {
             others[count] = command.child();
             count += 1;
         }
     }
+    let tree = Tree {
+        keeper,
+        command: commands[place].pid,
+        others: &others[..count],
+        has_ended: &|| keeper != 0 && sys::kept_status(keepers.part(place, KEEPER)).is_some(),
+    };
     match Table::new() {
-        Ok(mut table) => table.kill_below(keeper, &others[..count]),
+        Ok(mut table) => table.kill(&tree),
         Err(_) => {
             let _ = sys::kill(-1, SIGKILL);
         }
@@ -134,7 +141,7 @@ pub fn serve(duty: Duty) -> ! {
         if interests[1].ready() {
             while let Some(received) = sys::next_signal(duty.signals) {
                 match (received.signal, duty.command) {
-                    (SIGCHLD, _) => reap(&duty, &mut commands, memory.as_ref()),
+                    (SIGCHLD, _) => reap(&duty, &mut commands, keepers(&memory)),
                     // The terminal signals the whole process group: the command has had this one already.
                     (signal, Some(command)) if !received.from_kernel => {
                         let _ = sys::kill(command, signal);
@@ -145,7 +152,7 @@ pub fn serve(duty: Duty) -> ! {
         }
         for (place, interest) in interests[2..2 + used].iter().enumerate() {
             if commands[place].pid != 0 && interest.ready() {
-                obey(&mut commands, place);
+                obey(&mut commands, place, keepers(&memory));
             }
         }
         if interests[0].ready() {
@@ -165,7 +172,7 @@ pub fn serve(duty: Duty) -> ! {
 }
 
 /// Takes every child that has changed. One SIGCHLD may stand for several: the kernel merges pending ones.
-fn reap(duty: &Duty, commands: &mut [Command], memory: Option<&Memory>) {
+fn reap(duty: &Duty, commands: &mut [Command], keepers: Option<Lasting>) {
     while let Some((pid, change)) = sys::wait_child(duty.terminal.is_some()) {
         match change {
             Wait::Stopped(signal) if duty.command == Some(pid) => {
@@ -181,13 +188,14 @@ fn reap(duty: &Duty, commands: &mut [Command], memory: Option<&Memory>) {
                 let Some(place) = commands.iter().position(ended) else {
                     continue;
                 };
-                let status = match (commands[place].keeper, memory) {
+                let status = match (commands[place].keeper, keepers) {
                     (0, _) | (_, None) => status,
-                    (_, Some(memory)) if status == 0 => sys::kept_status(memory.keeper(place)),
-                    // Somebody inside has killed it, to have what is below outlive the command.
-                    (keeper, Some(_)) => {
-                        kill_tree(commands, keeper);
-                        SIGKILL
+                    (_, Some(keepers)) => {
+                        sys::kept_status(keepers.part(place, KEEPER)).unwrap_or_else(|| {
+                            // Somebody inside has killed it, to have what is below outlive the command.
+                            kill_tree(commands, place, keepers);
+                            SIGKILL
+                        })
                     }
                 };
                 let command = &mut commands[place];
@@ -240,7 +248,7 @@ fn order(owner: Descriptor) -> Option<Order> {
 }
 
 /// An order for one of several commands, or the end of its connection.
-fn obey(commands: &mut [Command], place: usize) {
+fn obey(commands: &mut [Command], place: usize, keepers: Option<Lasting>) {
     let mut packet = [0; LENGTH];
     let command = commands[place];
     let target = if command.flags & SESSION != 0 {
@@ -252,12 +260,12 @@ fn obey(commands: &mut [Command], place: usize) {
         Ok(received) if received.length > 0 => {
             close_all(&received);
             match packet.get(..received.length).and_then(Order::decode) {
-                Some(Order::Signal(SIGKILL)) if command.keeper != 0 => {
-                    kill_tree(commands, command.keeper);
-                }
-                Some(Order::Signal(signal)) => {
-                    let _ = sys::kill(target, signal);
-                }
+                Some(Order::Signal(signal)) => match (keepers, signal) {
+                    (Some(keepers), SIGKILL) if command.keeper != 0 => {
+                        kill_tree(commands, place, keepers);
+                    }
+                    _ => drop(sys::kill(target, signal)),
+                },
                 Some(Order::Resume(_)) => {
                     let _ = sys::kill(target, SIGCONT);
                 }
@@ -271,9 +279,9 @@ fn obey(commands: &mut [Command], place: usize) {
             if command.flags & LINGER != 0 {
                 return;
             }
-            match command.keeper {
-                0 => drop(sys::kill(target, SIGKILL)),
-                keeper => kill_tree(commands, keeper),
+            match (keepers, command.keeper) {
+                (Some(keepers), 1..) => kill_tree(commands, place, keepers),
+                _ => drop(sys::kill(target, SIGKILL)),
             }
         }
     }
@@ -324,10 +332,11 @@ impl Memory {
             frozen: None,
         })
     }
+}
 
-    fn keeper(&self, place: usize) -> Lasting {
-        self.keepers.part(place, KEEPER)
-    }
+/// What keepers run on, once there were commands.
+fn keepers(memory: &Option<Memory>) -> Option<Lasting> {
+    memory.as_ref().map(|memory| memory.keepers)
 }
 
 /// Takes the requests that wait; ends PID 1 when its owner is gone.
@@ -449,7 +458,8 @@ fn start(
                 ..
             }) = kept
             {
-                kill_tree(commands, 0);
+                // The place is free: what is below nobody's keeper goes.
+                kill_tree(commands, place, keepers);
             }
             kept?
         }

@@ -20,6 +20,7 @@ pub mod sandbox;
 pub mod server;
 pub mod tape;
 pub mod user;
+pub mod vm;
 pub mod world;
 
 use sha2::{Digest as _, Sha256};

@@ -9,6 +9,7 @@ mod base;
 mod beneath;
 mod change;
 mod content;
+mod copy;
 mod error;
 pub mod escape;
 mod git;
@@ -29,6 +30,7 @@ pub use apply::{
 };
 pub use base::{Base, BaseContent, BaseState, NoBaseContent};
 pub use change::{Change, ChangeKind, Changes, Kind, Moment, Reason, Skipped, Stamp, State};
+pub use copy::copy_tree;
 pub use error::ChangesError;
 pub use git::GitBase;
 pub use hunks::Hunk;

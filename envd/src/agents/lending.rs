@@ -23,7 +23,9 @@ use super::{
     checkout::Checkout,
     failure,
     layers::{Frozen, Layers, MOST_FROZEN},
+    limits,
     live::{Beginning, Ground, Lent, Live, Parts},
+    quota,
 };
 use crate::{
     cli::{self, operations::Operations as _},
@@ -51,13 +53,8 @@ pub(super) async fn create(
     request: EnvironmentCreate,
 ) -> Result<Environment, Failure> {
     let network = shared.grants.network(request.network)?;
-    let mut warnings = Vec::new();
-    if request
-        .limits
-        .is_some_and(|limits| limits != Limits::default())
-    {
-        warnings.push("limits of memory, processes and processors are not enforced yet".to_owned());
-    }
+    let mut warnings = limits::warnings(request.limits.as_ref(), shared.controllers());
+    let limits = limits::settle(request.limits, shared.machine)?;
     let (worker, listener) = (shared.clone(), call.listener.clone());
     let (from, project) = (request.from, request.project);
     let (wish, live) = blocking(move || {
@@ -67,7 +64,7 @@ pub(super) async fn create(
             network,
         };
         let ground = Arc::new(ground(&worker, &wish, &*listener)?);
-        let live = launch(&worker, ground, None, None, &wish.network)?;
+        let live = launch(&worker, ground, None, None, &wish.network, limits)?;
         Ok((wish, live))
     })
     .await?;
@@ -198,6 +195,7 @@ fn launch(
     frozen: Option<&Frozen>,
     beginning: Option<Beginning>,
     network: &Network,
+    limits: Limits,
 ) -> Result<Live, Failure> {
     // Before the overlay is there: what the project changes from now on is news.
     let beginning = beginning.unwrap_or_else(|| Beginning {
@@ -211,6 +209,7 @@ fn launch(
         ground,
         layers,
         beginning,
+        limits,
     };
     Live::launch(shared, parts, network)
 }
@@ -234,6 +233,7 @@ fn lend(
         .all()
         .environments
         .insert(lent.id.clone(), lent.clone());
+    quota::watch(shared);
     if let Some(expires) = lent.expires {
         let (weak, id) = (Arc::downgrade(shared), lent.id.clone());
         tokio::spawn(async move {
@@ -250,8 +250,8 @@ fn lend(
 
 /// An environment as its owner is told of it.
 pub(super) async fn describe(shared: &Shared, lent: &Lent) -> Result<Environment, Failure> {
-    let root = match &*lent.live.read().await {
-        Some(live) => live.parts.ground.root.clone(),
+    let (root, limits) = match &*lent.live.read().await {
+        Some(live) => (live.parts.ground.root.clone(), live.parts.limits.clone()),
         None => return Err(Failure::no_such_environment(&lent.id)),
     };
     let running = shared
@@ -268,7 +268,7 @@ pub(super) async fn describe(shared: &Shared, lent: &Lent) -> Result<Environment
         root,
         directory: lent.directory.clone(),
         network: lent.network.clone(),
-        limits: Limits::default(),
+        limits,
         forked_from: lent.forked_from.clone(),
         expires_in_seconds: lent.expires.map(left),
         running_commands: running as u64,
@@ -352,22 +352,40 @@ pub(super) async fn release(shared: &Arc<Shared>, owner: &Owner) {
     }
 }
 
-/// Freezes an environment's files and launches it again over them. Everything that runs inside would end, so nothing may.
-async fn freeze(
-    shared: &Arc<Shared>,
-    lent: &Arc<Lent>,
-    what: &'static str,
-) -> Result<(Arc<Ground>, Frozen, Beginning), Failure> {
+/// What was taken of an environment.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    ground: Arc<Ground>,
+    frozen: Frozen,
+    beginning: Beginning,
+    limits: Limits,
+}
+
+impl Taken {
+    /// Launches another environment from it.
+    fn launch(&self, shared: &Shared, network: &Network) -> Result<Live, Failure> {
+        let (ground, beginning) = (self.ground.clone(), Some(self.beginning.clone()));
+        let limits = self.limits.clone();
+        launch(
+            shared,
+            ground,
+            Some(&self.frozen),
+            beginning,
+            network,
+            limits,
+        )
+    }
+}
+
+/// Freezes an environment's files and launches it again over them: two renames, whatever is in them. Where something runs inside,
+/// which that would end, everything is stopped for as long as it takes to copy them instead.
+async fn freeze(shared: &Arc<Shared>, lent: &Arc<Lent>) -> Result<Taken, Failure> {
     let mut slot = lent.live.clone().write_owned().await;
     let (shared, lent) = (shared.clone(), lent.clone());
     blocking(move || {
         let Some(live) = slot.take() else {
             return Err(Failure::no_such_environment(&lent.id));
         };
-        if live.is_busy() {
-            *slot = Some(live);
-            return Err(busy(what));
-        }
         if live.parts.layers.is_deep() {
             *slot = Some(live);
             return Err(Failure::LimitReached {
@@ -375,26 +393,46 @@ async fn freeze(
                 value: format!("{MOST_FROZEN}; apply its changes and create a new one"),
             });
         }
-        let mut parts = live.end();
         let new = || shared.fresh("frozen");
+        if live.is_busy() {
+            let taken = copy(&live, &new);
+            *slot = Some(live);
+            return taken;
+        }
+        let mut parts = live.end();
         let frozen = parts.layers.freeze(&new);
-        let (ground, beginning) = (parts.ground.clone(), parts.beginning.clone());
+        let taken = |frozen| Taken {
+            ground: parts.ground.clone(),
+            frozen,
+            beginning: parts.beginning.clone(),
+            limits: parts.limits.clone(),
+        };
+        let frozen = frozen.map(taken);
         // Whether or not it could be frozen, it goes on.
         *slot = Some(Live::launch(&shared, parts, &lent.network)?);
-        let frozen = frozen.map_err(|error| failure::internal("freezing its files", &error))?;
-        Ok((ground, frozen, beginning))
+        frozen.map_err(|error| failure::internal("freezing its files", &error))
     })
     .await
 }
 
-/// What cannot be done while something runs inside.
-pub(super) fn busy(what: &str) -> Failure {
-    Failure::Unsupported {
-        what: format!("{what} while processes run in it"),
-        fix: "Wait for the commands to end, or end them (command_signal), also those in the \
-              background; then call again."
-            .to_owned(),
-    }
+/// Copies the files of an environment that goes on. What runs inside stands still meanwhile: files that are half written are so
+/// in the copy, as after a power cut, but none is from before and another from after.
+fn copy(live: &Live, new: &dyn Fn() -> PathBuf) -> Result<Taken, Failure> {
+    let step = "stopping what runs in it";
+    let resident = live.body.resident();
+    let resident = resident.ok_or_else(|| failure::without_cause(step, "it has ended"))?;
+    let stopped = resident
+        .freeze()
+        .map_err(|error| failure::internal(step, &error))?;
+    let frozen = live.parts.layers.copy(new);
+    drop(stopped);
+    let frozen = frozen.map_err(|error| failure::internal("copying its files", &error))?;
+    Ok(Taken {
+        ground: live.parts.ground.clone(),
+        frozen,
+        beginning: live.parts.beginning.clone(),
+        limits: live.parts.limits.clone(),
+    })
 }
 
 /// `environment_fork`
@@ -411,14 +449,11 @@ pub(super) async fn fork(
             expected: format!("a count from 1 to {MOST_FORKS}"),
         });
     }
-    let (ground, frozen, beginning) = freeze(shared, &origin, "fork an environment").await?;
+    let taken = freeze(shared, &origin).await?;
     let (worker, network, count) = (shared.clone(), origin.network.clone(), request.count);
     let forks = blocking(move || {
         (0..count)
-            .map(|_| {
-                let (ground, beginning) = (ground.clone(), Some(beginning.clone()));
-                launch(&worker, ground, Some(&frozen), beginning, &network)
-            })
+            .map(|_| taken.launch(&worker, &network))
             .collect::<Result<Vec<_>, _>>()
     })
     .await?;
@@ -466,16 +501,13 @@ pub(super) async fn snapshot(
     name: Option<String>,
 ) -> Result<Snapshot, Failure> {
     let lent = shared.environment(owner, id)?;
-    let (ground, frozen, beginning) =
-        freeze(shared, &lent, "take a snapshot of an environment").await?;
+    let taken = freeze(shared, &lent).await?;
     let changes = super::project::count(&lent).await;
     let snapshot = Arc::new(super::Snapshot {
         id: SnapshotId::random(),
         owner: owner.clone(),
         environment: lent,
-        ground,
-        frozen,
-        beginning,
+        taken,
     });
     let answer = Snapshot {
         snapshot: snapshot.id.clone(),
@@ -498,13 +530,8 @@ pub(super) async fn restore(
     let origin = snapshot.environment.clone();
     let worker = shared.clone();
     let relaunch = move |snapshot: &super::Snapshot| {
-        launch(
-            &worker,
-            snapshot.ground.clone(),
-            Some(&snapshot.frozen),
-            Some(snapshot.beginning.clone()),
-            &snapshot.environment.network,
-        )
+        let network = &snapshot.environment.network;
+        snapshot.taken.launch(&worker, network)
     };
     if as_new {
         let live = blocking(move || relaunch(&snapshot)).await?;

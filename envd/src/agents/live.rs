@@ -1,6 +1,7 @@
 //! One lent environment: what it is made of, and the processes in it.
 
 use std::{
+    collections::BTreeMap,
     net::TcpListener,
     os::fd::OwnedFd,
     sync::{Arc, PoisonError},
@@ -12,16 +13,22 @@ use envd_agents::{
     egress::{Allowlist, Egress, Event, Limits},
     service::{
         EnvironmentId, Failure, Owner,
-        environment::{Network, Source},
+        environment::{self, Network, Source},
     },
 };
-use envd_shims::Resident;
+use envd_shims::{
+    Resident,
+    cgroup::{Controller, Group},
+    compile,
+    plan::Limit,
+};
 use envd_store::Hold;
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, blueprint::Blueprint, checkout::Checkout, failure, inside::Inside, layers::Layers,
+    limits, quota::Meter,
 };
 use crate::config::EnvironmentSection;
 
@@ -44,6 +51,7 @@ pub(super) struct Parts {
     pub(super) ground: Arc<Ground>,
     pub(super) layers: Layers,
     pub(super) beginning: Beginning,
+    pub(super) limits: environment::Limits,
 }
 
 /// What its project was when it began.
@@ -62,6 +70,14 @@ pub(super) struct Live {
     /// Its root, to look at files as they are inside.
     pub(super) root: Arc<OwnedFd>,
     _proxy: Option<Proxy>,
+    /// What it takes of the machine.
+    pub(super) meter: Arc<Meter>,
+    /// After the body: it can be taken away when nobody is in it.
+    pub(super) group: Option<Arc<Group>>,
+    /// Whether that has the memory controller.
+    holds_memory: bool,
+    /// Limits that each command gets (setrlimit(2)).
+    pub(super) rlimits: BTreeMap<Limit, u64>,
     /// After the body: nothing may have the layers mounted when they go.
     pub(super) parts: Parts,
 }
@@ -109,14 +125,21 @@ impl Live {
         parts: Parts,
         network: &Network,
     ) -> Result<Self, Failure> {
-        let plan = parts.ground.blueprint.with(&parts.layers);
+        let mut plan = parts.ground.blueprint.with(&parts.layers);
+        let controllers = shared.controllers();
+        limits::enforce(&mut plan, &parts.limits, controllers);
         let step = "launching the environment";
+        let failed = |error: &dyn std::error::Error| failure::internal(step, error);
+        let groups = shared.groups.as_ref();
+        let group = groups.map(|groups| groups.make(&limits::of_group(&parts.limits)));
+        let group = group.transpose().map_err(|error| failed(&error))?;
+        let program = compile(&plan).map_err(|error| failed(&error))?;
         let mut resident = shared
             .launcher
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .launch(&plan)
-            .map_err(|error| failure::internal(step, &error))?;
+            .launch_in(&program, group.as_ref())
+            .map_err(|error| failed(&error))?;
         let root = resident.take_root();
         let listening = resident.take_listening();
         let body = Body(Some(resident));
@@ -126,6 +149,10 @@ impl Live {
             body,
             root: Arc::new(root),
             _proxy: None,
+            meter: Arc::default(),
+            group: group.map(Arc::new),
+            holds_memory: controllers.contains(&Controller::Memory),
+            rlimits: plan.limits,
             parts,
         };
         if let (Network::Allow(names), Some(socket)) = (network, listening) {
@@ -139,6 +166,11 @@ impl Live {
         let Self { body, parts, .. } = self;
         drop(body);
         parts
+    }
+
+    /// Whether a control group holds its memory.
+    pub(super) fn has_memory_group(&self) -> bool {
+        self.holds_memory && self.group.is_some()
     }
 
     /// Whether anything runs inside.

@@ -6,8 +6,9 @@
 //! | `blueprint` | from a realised root to a plan |
 //! | `layers` | what is written inside: frozen, forked, put back |
 //! | `live` | one environment and its PID 1 |
+//! | `limits`, `quota` | what it may take of the machine, and what it takes |
 //! | `lending` | creating, forking, restoring and ending them |
-//! | `command`, `spool`, `commands` | commands and all that they wrote |
+//! | `command`, `spool`, `terminal`, `commands` | commands and all that they wrote |
 //! | `inside`, `files` | files, through the environment's own root |
 //! | `project`, `checkout` | what changed in a project, and bringing it back |
 //! | `packages`, `resources` | the rest |
@@ -26,29 +27,32 @@ mod grants;
 mod inside;
 mod layers;
 mod lending;
+mod limits;
 mod live;
 mod packages;
 mod project;
+mod quota;
 mod resources;
 mod service;
 mod spool;
+mod terminal;
 
 use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use envd_agents::service::{CommandId, EnvironmentId, Failure, Owner, SnapshotId};
-use envd_shims::Launcher;
+use envd_shims::{Launcher, cgroup::Groups};
 use envd_store::{Place, Store};
 
 pub use grants::Grants;
 
-use self::{command::Running, layers::Frozen, live::Lent};
+use self::{command::Running, live::Lent};
 use crate::cli::{self, Context};
 
 /// Lends environments.
@@ -60,6 +64,11 @@ pub struct Lender(Arc<Shared>);
 struct Shared {
     lent: Mutex<All>,
     launcher: Mutex<Launcher>,
+    /// Where control groups are made, if anywhere.
+    groups: Option<Groups>,
+    machine: limits::Machine,
+    /// Whether somebody looks at what environments take.
+    watched: AtomicBool,
     place: Place,
     /// An empty directory.
     empty: PathBuf,
@@ -83,15 +92,17 @@ struct Snapshot {
     owner: Owner,
     /// Whose files these are, which may be gone.
     environment: Arc<Lent>,
-    ground: Arc<live::Ground>,
-    frozen: Frozen,
-    beginning: live::Beginning,
+    taken: lending::Taken,
 }
 
 impl Lender {
     /// A lender with a launcher of its own.
     pub fn new(context: &Context, grants: Grants) -> Result<Self, cli::Failure> {
         let launcher = Launcher::start()?;
+        let groups = Groups::find(&[launcher.pid()]).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no control groups");
+            None
+        });
         let store = Store::open(&context.settings.store)?;
         let place = store.place()?;
         let empty = place.path().join("empty");
@@ -99,6 +110,9 @@ impl Lender {
         Ok(Self(Arc::new(Shared {
             lent: Mutex::default(),
             launcher: Mutex::new(launcher),
+            groups,
+            machine: limits::Machine::current(),
+            watched: AtomicBool::new(false),
             place,
             empty,
             counter: AtomicU64::new(0),
@@ -125,6 +139,11 @@ impl Lender {
 impl Shared {
     fn all(&self) -> MutexGuard<'_, All> {
         self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Controllers that hold limits here.
+    fn controllers(&self) -> &[envd_shims::cgroup::Controller] {
+        self.groups.as_ref().map_or(&[], Groups::controllers)
     }
 
     fn count(&self) -> u64 {

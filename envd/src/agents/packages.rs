@@ -10,8 +10,8 @@ use toml::Spanned;
 
 use super::{
     Shared, blocking, failure,
-    lending::{self, Told, busy, stand_on},
-    live::Live,
+    lending::{self, Told, stand_on},
+    live::{Lent, Live},
 };
 use crate::{
     cli::{self, operations::Operations as _, search::Request},
@@ -19,8 +19,28 @@ use crate::{
     operations::Local,
 };
 
-/// What is refused while something runs inside.
-const ADDING: &str = "add packages to an environment";
+/// What is refused while something runs inside: another root is another mount namespace, into which no running process can be
+/// brought, and two of them over the same upper directories are none that overlayfs allows.
+fn busy(shared: &Shared, lent: &Lent) -> Failure {
+    let running: Vec<String> = shared
+        .all()
+        .commands
+        .values()
+        .filter(|command| command.environment == lent.id && command.is_running())
+        .map(|command| format!("{} ({})", command.title, command.id))
+        .collect();
+    let who = match &running[..] {
+        [] => "processes that ended commands left in the background".to_owned(),
+        running => running.join(", "),
+    };
+    Failure::Unsupported {
+        what: format!("add packages to an environment while processes run in it: {who}"),
+        fix: "Wait for them or end them (command_signal with KILL takes all descendants along; left processes: run `kill`), then \
+              call again. Or fork it (environment_fork works while it runs) and add the packages to the fork, in which nothing \
+              runs."
+            .to_owned(),
+    }
+}
 
 /// `package_search`
 pub(super) async fn search(
@@ -85,7 +105,7 @@ pub(super) async fn add(
             return Err(Failure::no_such_environment(&lent.id));
         };
         if live.is_busy() {
-            return Err(busy(ADDING));
+            return Err(busy(shared, &lent));
         }
         let (ground, same) = (live.parts.ground.clone(), lent.clone());
         let before = ground.clone();
@@ -115,7 +135,7 @@ pub(super) async fn add(
         let moved = !Arc::ptr_eq(&live.parts.ground, &ground);
         if moved || live.is_busy() {
             *slot = Some(live);
-            return Err(busy(ADDING));
+            return Err(busy(&worker, &same));
         }
         let mut parts = live.end();
         parts.ground = fresh;

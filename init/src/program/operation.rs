@@ -103,7 +103,7 @@ operations! {
     /// not attached yet.
     29 Node { directory: Slot, name: &'p CStr, node: &'p CStr, }
     /// Write to a file below an opened directory, in one call: a setting of the kernel's.
-    30 WriteBelow { parent: Slot, path: &'p CStr, content: &'p [u8], }
+    31 WriteBelow { parent: Slot, path: &'p CStr, content: &'p [u8], }
 }
 
 /// What to make where nothing is.

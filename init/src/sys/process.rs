@@ -120,10 +120,12 @@ struct Head {
     command: AtomicI32,
     /// The command's status, once it has ended.
     status: AtomicI32,
+    /// 1 then.
+    ended: AtomicU32,
 }
 
 /// How often a keeper is waited for that does not say that it is ready, 20 ms each.
-const MOST_WAITS: u32 = 250;
+const MOST_WAITS: u32 = 50;
 
 const BEGUN: u32 = 1;
 const READY: u32 = 2;
@@ -173,7 +175,8 @@ pub fn keep(memory: Lasting, start: &mut dyn FnMut() -> Option<Pid>) -> Result<K
             // SAFETY: `status` is a valid place for the result.
             match unsafe { call!(WAIT4, -1, &raw mut status, 0, 0usize) } {
                 Ok(pid) if pid as Pid == command => {
-                    head.status.store(status, Ordering::Release);
+                    head.status.store(status, Ordering::Relaxed);
+                    head.ended.store(1, Ordering::Release);
                     return 0;
                 }
                 Ok(_) | Err(Errno(EINTR)) => {}
@@ -184,6 +187,7 @@ pub fn keep(memory: Lasting, start: &mut dyn FnMut() -> Option<Pid>) -> Result<K
     let head = head(memory);
     head.command.store(0, Ordering::Relaxed);
     head.status.store(0, Ordering::Relaxed);
+    head.ended.store(0, Ordering::Relaxed);
     head.word.store(BEGUN, Ordering::Relaxed);
     let mut task = Task { head, start };
     let flags = (CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID) as usize | SIGCHLD as usize;
@@ -222,9 +226,13 @@ pub fn keep(memory: Lasting, start: &mut dyn FnMut() -> Option<Pid>) -> Result<K
     }
 }
 
-/// The status of the command of a keeper that has ended by itself.
-pub fn kept_status(memory: Lasting) -> i32 {
-    head(memory).status.load(Ordering::Acquire)
+/// The status of a kept command that has ended; `None` as long as it has not.
+pub fn kept_status(memory: Lasting) -> Option<i32> {
+    let head = head(memory);
+    match head.ended.load(Ordering::Acquire) {
+        0 => None,
+        _ => Some(head.status.load(Ordering::Relaxed)),
+    }
 }
 
 fn head(memory: Lasting) -> &'static Head {

@@ -1,7 +1,7 @@
 //! Where groups may be made.
 //!
-//! A process without privileges can only be made in a group when it may write to `cgroup.procs` of an ancestor that both groups
-//! have in common. So the place for ours is our own group or one above it, as far up as everything is ours to write. And a group
+//! A process without privileges can only be made in a group when its maker may write to `cgroup.procs` of an ancestor that both
+//! their groups have in common. So the place for ours is our own group or one above it that is ours to write. And a group
 //! whose children have controllers has no processes of its own, but for the root: so it is our own only where that is the root, or
 //! where nobody but us is in it and we move out of the way.
 
@@ -112,7 +112,7 @@ pub struct Delegation {
 /// it; `ours` are this process and its children.
 pub fn find(groups: &[Facts], ours: &[u32]) -> Option<Delegation> {
     let mut best: Option<Delegation> = None;
-    for group in groups.iter().take_while(|group| group.writable) {
+    for group in groups.iter().filter(|group| group.writable) {
         let Some(found) = consider(group, ours) else {
             continue;
         };
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(found.to_move, [0; 0]);
     }
 
-    /// A group that is not ours ends the search: what lies above is reached only through it.
+    /// Our own group need not be ours to write: only the one in which others are made.
     #[test]
     fn nothing_is_found_where_nothing_is_ours() {
         let mut groups = [
@@ -259,6 +259,8 @@ mod tests {
             facts("/c", "memory pids", "memory pids", ""),
         ];
         groups[0].writable = false;
+        assert_eq!(find(&groups, &[10]).unwrap().path, Path::new("/c"));
+        groups[1].writable = false;
         assert_eq!(find(&groups, &[10]), None);
         let bare = [facts("/c/a", "", "", ""), facts("/c", "", "", "")];
         assert_eq!(find(&bare, &[]), None, "no controllers, no use");

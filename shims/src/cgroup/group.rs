@@ -36,6 +36,9 @@ fn failed<'p>(step: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> C
 /// The group that we move to where we are in the way.
 const ASIDE: &str = "envd-server";
 
+/// What names of our groups begin with; the server's process id and a number follow.
+const PREFIX: &str = "envd-";
+
 /// A place where groups are made.
 #[derive(Debug)]
 pub struct Groups {
@@ -75,6 +78,7 @@ impl Groups {
             }
         }
         let path = &delegation.path;
+        sweep(path);
         // One that cannot be enabled (a real-time process, say) must not keep us from the others.
         let refused: Vec<Controller> = delegation
             .to_enable
@@ -106,7 +110,7 @@ impl Groups {
     /// Makes a group with these limits.
     pub fn make(&self, limits: &Limits) -> Result<Group, CgroupError> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let name = format!("envd-{}-{number}", std::process::id());
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
         let path = self.delegation.path.join(name);
         fs::create_dir(&path).map_err(failed("make the group", &path))?;
         let directory = File::open(&path);
@@ -128,6 +132,24 @@ impl Groups {
             }
         }
         Ok(group)
+    }
+}
+
+/// Takes away what servers have left that were killed: their groups, in which the kernel has ended everything.
+fn sweep(place: &Path) {
+    let Ok(entries) = fs::read_dir(place) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
+        let is_gone = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
+        if owner.is_some_and(is_gone) {
+            // Not where somebody is left in it.
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     protocol::{Failure, Report, Stage},
     request::{FOREGROUND, Request},
     serve::{self, Duty},
-    sys::{self, Descriptor, Disposition, Errno, Pid, Side, SignalSet, constant::*},
+    sys::{self, Descriptor, Disposition, Errno, Pid, Region, Side, SignalSet, constant::*},
 };
 
 /// A new environment, seen from the process that made it.
@@ -48,47 +48,93 @@ pub fn launch(
     owners_end: Option<Descriptor>,
     group: Option<Descriptor>,
 ) -> Result<Launched, Failure> {
-    let failed = |stage| move |error: Errno| Failure::at(stage, 0, error.0);
-    let outside = program.header.flags & MAPS_FROM_OUTSIDE != 0;
-    let go = match outside {
-        true => Some(sys::packet_pair().map_err(failed(Stage::Clone))?),
-        false => None,
-    };
-    let (pid, pidfd) = match sys::copy(program.header.namespaces, group) {
+    let go = Go::new(program)?;
+    let theirs = go.theirs();
+    match sys::copy(program.header.namespaces, group) {
         Ok(Side::Child) => {
-            if let Some(end) = owners_end {
-                sys::close(end);
-            }
-            if let Some((ours, _)) = go {
-                sys::close(ours);
-            }
-            become_first(program, first, owner, go.map(|(_, theirs)| theirs))
+            leave(owners_end);
+            leave(go.ours());
+            become_first(program, first, owner, theirs)
         }
-        Ok(Side::Parent { pid, pidfd }) => (pid, pidfd),
-        Err(error) => {
-            if let Some((ours, theirs)) = go {
-                sys::close(ours);
-                sys::close(theirs);
-            }
-            return Err(failed(Stage::Clone)(error));
+        Ok(Side::Parent { pid, pidfd }) => go.give(program, pid, pidfd),
+        Err(error) => Err(go.withdraw(error)),
+    }
+}
+
+/// The same for one command, where both processes share all memory: what is given lives as long as either.
+pub fn launch_sharing(
+    program: Program<'static>,
+    first: First<'static>,
+    owner: Descriptor,
+    owners_end: Option<Descriptor>,
+) -> Result<Launched, Failure> {
+    let stack = Region::new(STACK).map_err(|error| Failure::at(Stage::Clone, 0, error.0))?;
+    let go = Go::new(&program)?;
+    let (ours, theirs) = (go.ours(), go.theirs());
+    let child = move || {
+        leave(owners_end);
+        leave(ours);
+        become_first(&program, Some(&first), owner, theirs)
+    };
+    match sys::share(program.header.namespaces, stack, child) {
+        Ok((pid, pidfd)) => go.give(&program, pid, pidfd),
+        Err(error) => Err(go.withdraw(error)),
+    }
+}
+
+/// What PID 1 needs of a stack: it has no recursion, and a few paths of 4 KiB at a time.
+const STACK: usize = 256 * 1024;
+
+fn leave(descriptor: Option<Descriptor>) {
+    if let Some(descriptor) = descriptor {
+        sys::close(descriptor);
+    }
+}
+
+/// The word that lets a new process go on when its id maps are written, where that is for this process to do: our end of a
+/// connection, and its.
+struct Go(Option<(Descriptor, Descriptor)>);
+
+impl Go {
+    fn new(program: &Program<'_>) -> Result<Self, Failure> {
+        if program.header.flags & MAPS_FROM_OUTSIDE == 0 {
+            return Ok(Go(None));
         }
-    };
-    let Some((ours, theirs)) = go else {
-        return Ok(Launched { pid, pidfd });
-    };
-    sys::close(theirs);
-    let mapped = write_maps(program, Some(pid)).and_then(|()| {
-        sys::send(ours, b"!", &[]).map_err(|error| Failure::at(Stage::Protect, 4, error.0))
-    });
-    // Without its word, the new process ends.
-    sys::close(ours);
-    match mapped {
-        Ok(()) => Ok(Launched { pid, pidfd }),
-        Err(failure) => {
+        let pair = sys::packet_pair();
+        let pair = pair.map_err(|error| Failure::at(Stage::Clone, 0, error.0))?;
+        Ok(Go(Some(pair)))
+    }
+
+    fn ours(&self) -> Option<Descriptor> {
+        self.0.map(|(ours, _)| ours)
+    }
+
+    fn theirs(&self) -> Option<Descriptor> {
+        self.0.map(|(_, theirs)| theirs)
+    }
+
+    /// There is no new process.
+    fn withdraw(self, error: Errno) -> Failure {
+        leave(self.ours());
+        leave(self.theirs());
+        Failure::at(Stage::Clone, 0, error.0)
+    }
+
+    fn give(self, program: &Program<'_>, pid: Pid, pidfd: Descriptor) -> Result<Launched, Failure> {
+        let launched = Launched { pid, pidfd };
+        let Some((ours, theirs)) = self.0 else {
+            return Ok(launched);
+        };
+        sys::close(theirs);
+        let mapped = write_maps(program, Some(pid)).and_then(|()| {
+            sys::send(ours, b"!", &[]).map_err(|error| Failure::at(Stage::Protect, 4, error.0))
+        });
+        // Without its word, the new process ends.
+        sys::close(ours);
+        mapped.map(|()| launched).inspect_err(|_| {
             let _ = sys::wait_for(pid);
             sys::close(pidfd);
-            Err(failure)
-        }
+        })
     }
 }
 

@@ -39,7 +39,7 @@ pub fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> 
     let mut levels = vec![copy.level(&source, &target, &[], Held::default())?];
     while let Some(top) = levels.last_mut() {
         if let Some(name) = top.below.pop() {
-            let path = [&*top.path, &[name.clone()]].concat();
+            let path = [&*top.path, std::slice::from_ref(&name)].concat();
             let (below, held) = enter(&source, &name)?;
             mkdirat(&target, &name, Mode::RWXU)?;
             let made = openat(&target, &name, DIRECTORY, Mode::empty())?;
@@ -361,10 +361,10 @@ mod tests {
             sparse.set_modified(long_ago).unwrap();
             fsetxattr(&sparse, "user.overlay.mark", b"y", XattrFlags::empty()).unwrap();
             fs::write(from.join("secret"), "x").unwrap();
-            fs::set_permissions(from.join("secret"), Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(from.join("secret"), Permissions::from_mode(0o0)).unwrap();
             fs::create_dir(from.join("closed")).unwrap();
             fs::write(from.join("closed/file"), "y").unwrap();
-            fs::set_permissions(from.join("closed"), Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(from.join("closed"), Permissions::from_mode(0o0)).unwrap();
         });
         let meta = |name: &str| fs::symlink_metadata(to.join(name)).unwrap();
         assert_eq!(fs::read_to_string(to.join("linked")).unwrap(), "content");

@@ -159,6 +159,7 @@ impl Running {
         };
         let (ours, theirs) = connection().map_err(|error| internal(&error))?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| internal(&error))?;
+        live.meter.wake();
         let mut ends = Ends::default();
         let standard = match manner.terminal {
             Some(size) => {

@@ -1,5 +1,7 @@
 //! Limits of an environment: which hold where nothing else was said, and by which mechanism each is held on this machine.
 
+use std::cmp::Ordering;
+
 use envd_agents::service::{Failure, environment::Limits};
 use envd_shims::{
     Plan,
@@ -75,11 +77,18 @@ fn at_least<T: PartialOrd + std::fmt::Display>(
 ) -> Result<(), Failure> {
     match (asked, least) {
         // Not a number is no number that is large enough.
-        (Some(asked), Some(least)) if !(asked >= least) => Err(Failure::Invalid {
-            field: format!("limits.{name}"),
-            problem: format!("{asked} is too little for anything to run"),
-            expected: format!("{least} or more"),
-        }),
+        (Some(asked), Some(least))
+            if !matches!(
+                asked.partial_cmp(&least),
+                Some(Ordering::Equal | Ordering::Greater)
+            ) =>
+        {
+            Err(Failure::Invalid {
+                field: format!("limits.{name}"),
+                problem: format!("{asked} is too little for anything to run"),
+                expected: format!("{least} or more"),
+            })
+        }
         _ => Ok(()),
     }
 }

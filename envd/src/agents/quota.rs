@@ -15,7 +15,10 @@ use std::{
     io::{self, Read as _},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -73,7 +76,11 @@ impl Usage {
 
 /// What is known of an environment.
 #[derive(Debug, Default)]
-pub(super) struct Meter(Mutex<Known>);
+pub(super) struct Meter {
+    known: Mutex<Known>,
+    /// Nothing has run in it since it was looked at and nothing ran.
+    is_idle: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -96,7 +103,12 @@ struct Measured {
 
 impl Meter {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something is about to run in it.
+    pub(super) fn wake(&self) {
+        self.is_idle.store(false, Ordering::SeqCst);
     }
 
     /// Why everything in it was killed, if that was after `since`.
@@ -259,10 +271,15 @@ fn look(shared: &Weak<Shared>, frozen: &mut HashMap<PathBuf, Usage>) -> bool {
         }
     }
     for subject in &subjects {
+        // Before the look: what starts meanwhile undoes it.
+        if subject.meter.is_idle.swap(true, Ordering::SeqCst) {
+            continue;
+        }
         let processes = Inside::new(&subject.root).numbers();
         if processes.len() < 2 {
             continue;
         }
+        subject.meter.wake();
         if !subject.is_grouped
             && let Some(most) = subject.limits.memory_bytes
             && memory(&subject.root, &processes) > most

@@ -59,10 +59,9 @@ impl Terminal {
     async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let mut ready = self.0.writable().await?;
-            match ready.try_io(|terminal| Ok(rustix::io::write(terminal, bytes)?)) {
-                Ok(written) => bytes = &bytes[written?..],
-                // Its queue is full: who is inside reads nothing.
-                Err(_) => {}
+            // Else its queue is full: who is inside reads nothing.
+            if let Ok(written) = ready.try_io(|outer| Ok(rustix::io::write(outer, bytes)?)) {
+                bytes = &bytes[written?..];
             }
         }
         Ok(())

@@ -267,6 +267,37 @@ pub struct HostFacts {
     pub hostname: String,
     /// The time zone's name, such as Europe/Zurich.
     pub zone: Option<String>,
+    /// What /etc/hosts says.
+    pub hosts: NameFile,
+    /// What /etc/resolv.conf says.
+    pub resolver: NameFile,
+}
+
+/// A file that names are looked up by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NameFile {
+    /// There is none.
+    Missing,
+    /// Its text.
+    Text(String),
+    /// It is too large to be carried about, or no text: whoever wants it takes the file itself.
+    Other,
+}
+
+impl NameFile {
+    /// The most that is read: ordinary ones have a few hundred bytes, block lists go into the megabytes.
+    const LONGEST: u64 = 16 * 1024;
+
+    fn read(path: &str) -> Self {
+        let mut text = String::new();
+        let read = fs::File::open(path)
+            .and_then(|file| file.take(Self::LONGEST + 1).read_to_string(&mut text));
+        match read {
+            Ok(_) if text.len() as u64 <= Self::LONGEST => Self::Text(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Missing,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl HostFacts {
@@ -279,7 +310,12 @@ impl HostFacts {
         let zone = fs::read_link("/etc/localtime")
             .ok()
             .and_then(|link| zone_of(&link));
-        Self { hostname, zone }
+        Self {
+            hostname,
+            zone,
+            hosts: NameFile::read("/etc/hosts"),
+            resolver: NameFile::read("/etc/resolv.conf"),
+        }
     }
 }
 

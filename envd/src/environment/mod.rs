@@ -13,7 +13,7 @@ mod workplace;
 
 pub use caches::Cache;
 pub use caller::Caller;
-pub use facts::{HostFacts, RootFacts, Wanted};
+pub use facts::{HostFacts, NameFile, RootFacts, Wanted};
 pub use plan::{Inputs, Network, plan, variables};
 pub use variables::PATH;
 pub use workplace::{Shadow, Workplace, working_directory};

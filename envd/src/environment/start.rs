@@ -131,6 +131,8 @@ fn checks(run: &Run<'_>) -> Option<Vec<u8>> {
         (run.view.to_owned(), true),
         ("/etc/passwd".into(), true),
         ("/etc/group".into(), true),
+        ("/etc/hosts".into(), true),
+        ("/etc/resolv.conf".into(), true),
         ("/etc/localtime".into(), false),
     ];
     files.extend(run.configuration.map(|file| (file.to_owned(), true)));

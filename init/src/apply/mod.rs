@@ -67,9 +67,10 @@ fn step(
 ) -> Result<(), Errno> {
     match *operation {
         Operation::MakePrivate {} => sys::make_mounts_private(),
-        Operation::CopyTree { to, path, optional } => {
-            copy(table, to, AT_FDCWD, path, true, optional)
-        }
+        Operation::CopyTree { to, path, optional } => match sys::copy_tree(path) {
+            Err(Errno(ENOENT | ENOTDIR)) if optional => Ok(()),
+            copied => table.put(to, copied?),
+        },
         Operation::OpenDirectory { to, path } => {
             let opened = sys::open_at(AT_FDCWD, path, sys::DIRECTORY, 0)?;
             table.put(to, opened)
@@ -124,12 +125,6 @@ fn step(
             let place = place::ensure(table.need(root)?, path, kind)?;
             table.put(to, place)
         }
-        Operation::CopyBelow {
-            to,
-            parent,
-            path,
-            optional,
-        } => copy(table, to, table.need(parent)?, path, false, optional),
         Operation::SetAttributes { tree, attributes } => match table.get(tree)? {
             Some(tree) => sys::set_mount_attributes(tree, attributes),
             None => Ok(()),
@@ -190,6 +185,19 @@ fn step(
             sys::close(file);
             written.map(drop)
         }
+        Operation::Bind { parent, path, on } => {
+            let mut place = Text::<32>::new();
+            place.put(b"/proc/self/fd/", table.need(on)?)?;
+            sys::change_directory_to(table.need(parent)?)?;
+            sys::bind(path, place.as_c_str()?)
+        }
+        Operation::Shield { parent, path } => {
+            sys::change_directory_to(table.need(parent)?)?;
+            match sys::bind(path, path) {
+                Err(Errno(ENOENT)) => Ok(()),
+                bound => bound.and_then(|()| sys::make_read_only(path)),
+            }
+        }
         Operation::HandRoot { root } => sys::send(owner, &ROOT.to_ne_bytes(), &[table.need(root)?]),
         Operation::LandlockRuleset { to, files, scoped } => {
             table.put(to, sys::landlock_ruleset(files, scoped)?)
@@ -231,20 +239,6 @@ fn step(
                 sys::send(owner, &DESCRIPTORS.to_ne_bytes(), &handed)
             }
         },
-    }
-}
-
-fn copy(
-    table: &mut Table,
-    to: Slot,
-    directory: Descriptor,
-    path: &CStr,
-    recursive: bool,
-    optional: bool,
-) -> Result<(), Errno> {
-    match sys::copy_tree(directory, path, recursive) {
-        Err(Errno(ENOENT | ENOTDIR)) if optional => Ok(()),
-        copied => table.put(to, copied?),
     }
 }
 
@@ -330,7 +324,13 @@ fn confine(kept: u64, last: u32, secure_bits: u32) -> Result<(), Errno> {
         inheritable: kept,
         ..all
     })?;
-    for capability in (0..64).filter(|capability| kept >> capability & 1 == 1) {
+    // Where root is as powerful as its bounding set, what it executes needs no ambient ones.
+    let ambient = if secure_bits & SECBIT_NOROOT != 0 {
+        kept
+    } else {
+        0
+    };
+    for capability in (0..64).filter(|capability| ambient >> capability & 1 == 1) {
         sys::raise_ambient(capability)?;
     }
     sys::set_secure_bits(secure_bits)

@@ -63,8 +63,8 @@ operations! {
     9 Overlay { lowers: Slots<'p>, upper: Slot, work: Slot, on: Slot, path: &'p CStr, volatile: bool, }
     /// Open a path inside a root, making it and its parents where missing.
     10 Ensure { to: Slot, root: Slot, path: &'p CStr, like: Like, }
-    /// Copy one mount at a path below an opened directory; see `CopyTree` for `optional`.
-    11 CopyBelow { to: Slot, parent: Slot, path: &'p CStr, optional: bool, }
+    /// Bind what is below an opened directory of our own on what a slot holds. By mount(2), like `Node`.
+    11 Bind { parent: Slot, path: &'p CStr, on: Slot, }
     /// Set attributes of a copied tree (mount_setattr(2)).
     12 SetAttributes { tree: Slot, attributes: u64, }
     /// Mount a copied tree below what a slot holds; on it when the path is empty.
@@ -102,6 +102,8 @@ operations! {
     /// Bind a node of the host to a new file in an opened directory. By mount(2), which makes no mount namespace for what is
     /// not attached yet.
     29 Node { directory: Slot, name: &'p CStr, node: &'p CStr, }
+    /// Bind what is below an opened directory of our own on itself, without write access. Nothing where it is missing.
+    30 Shield { parent: Slot, path: &'p CStr, }
     /// Write to a file below an opened directory, in one call: a setting of the kernel's.
     31 WriteBelow { parent: Slot, path: &'p CStr, content: &'p [u8], }
 }

@@ -68,7 +68,7 @@ fn no_bytes_are_taken_for_what_they_are_not() {
     let program = Program::parse(&unknown).unwrap();
     assert_eq!(program.operations().collect::<Vec<_>>(), [Err(Malformed)]);
     let mut other = whole.clone();
-    other[3] = b'2';
+    other[3] = b'1';
     assert!(Program::parse(&other).is_err());
 }
 

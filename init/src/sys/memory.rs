@@ -63,8 +63,15 @@ impl Region {
         }
     }
 
+    /// Its bytes, never given back.
+    pub fn leak(self) -> &'static mut [u8] {
+        let region = core::mem::ManuallyDrop::new(self);
+        // SAFETY: as in `bytes_mut`, and never unmapped.
+        unsafe { slice::from_raw_parts_mut(region.start, region.length) }
+    }
+
     /// Its upper end, as the start of a stack.
-    pub(super) fn top(&mut self) -> *mut u8 {
+    pub(super) fn top(&self) -> *mut u8 {
         // SAFETY: one past the end of the mapping; lengths given by this crate are multiples of a page.
         unsafe { self.start.add(self.length) }
     }

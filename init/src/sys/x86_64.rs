@@ -49,20 +49,21 @@ calls! {
     call6(a in "rdi", b in "rsi", c in "rdx", d in "r10", e in "r8", f in "r9");
 }
 
-/// Starts a child on a stack of its own that shares this process's memory; with CLONE_VFORK, suspends this process until the
-/// child has executed a program or ended. The child runs `enter(argument)` and ends with what that returns. With
-/// CLONE_CHILD_CLEARTID the kernel then writes 0 to `word` and wakes who waits there.
+/// Starts a child on a stack of its own that shares this process's memory. The child runs `enter(argument)` and ends with what
+/// that returns. With CLONE_PIDFD, a pidfd of it is written to `pidfd`; with CLONE_CHILD_CLEARTID, the kernel writes 0 to `word`
+/// when it ends, and wakes who waits there.
 ///
 /// # Safety
-/// `stack` must be the 16-byte aligned upper end of a writable mapping that nothing else uses as long as the child lives, and
-/// `argument` what `enter` takes. `flags` must contain CLONE_VM, and beside CLONE_CHILD_CLEARTID nothing that takes further
-/// arguments.
+/// `stack` must be the 16-byte aligned upper end of a writable mapping that nothing else uses as long as the child runs in it,
+/// `argument` what `enter` takes, and `pidfd` and `word` valid where they are used. `flags` must contain CLONE_VM and nothing
+/// that takes further arguments.
 #[inline]
 pub unsafe fn spawn_sharing(
     flags: usize,
     stack: *mut u8,
     enter: extern "C" fn(usize) -> i32,
     argument: usize,
+    pidfd: *mut i32,
     word: usize,
 ) -> isize {
     let result: isize;
@@ -84,7 +85,7 @@ pub unsafe fn spawn_sharing(
             inlateout("rax") number::CLONE as isize => result,
             in("rdi") flags,
             in("rsi") stack,
-            in("rdx") 0usize,
+            in("rdx") pidfd,
             in("r10") word,
             in("r8") 0usize,
             in("r12") argument,
@@ -229,6 +230,8 @@ pub mod number {
     pub const EXECVEAT: usize = 322;
     pub const STATX: usize = 332;
     pub const PIDFD_SEND_SIGNAL: usize = 424;
+    pub const IO_URING_SETUP: usize = 425;
+    pub const IO_URING_REGISTER: usize = 427;
     pub const OPEN_TREE: usize = 428;
     pub const MOVE_MOUNT: usize = 429;
     pub const CLONE3: usize = 435;

@@ -10,6 +10,7 @@ mod plant;
 mod privileges;
 
 use std::{
+    collections::BTreeMap,
     ffi::CString,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -83,6 +84,9 @@ struct Compiler<'p> {
     /// The new root, once it is assembled.
     root: Slot,
     stage: Option<Stage>,
+    /// Directories inside that this program makes in a tmpfs of its own, by their paths: what opens the tmpfs, and the path
+    /// there. Nothing is mounted on or below them, and nobody else can have put a link there.
+    fresh: BTreeMap<PathBuf, (Slot, PathBuf)>,
 }
 
 /// The tmpfs that holds the upper layers and small file systems made for this environment.
@@ -122,6 +126,7 @@ impl<'p> Compiler<'p> {
             slots: 0,
             root: Slot(0),
             stage: None,
+            fresh: BTreeMap::new(),
         })
     }
 

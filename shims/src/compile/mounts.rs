@@ -141,6 +141,11 @@ impl Compiler<'_> {
     /// Puts one thing over the root.
     pub(super) fn mount(&mut self, mount: &Mount, source: Source) -> Result<(), LaunchError> {
         let root = self.root;
+        if !matches!(mount, Mount::Directory { .. }) {
+            let target = mount.target();
+            self.fresh
+                .retain(|path, _| !path.starts_with(target) && target.parent() != Some(path));
+        }
         match (mount, source) {
             (
                 Mount::Bind {
@@ -189,16 +194,7 @@ impl Compiler<'_> {
                 self.push(operation, write_error(target));
                 Ok(())
             }
-            (Mount::Directory { target, mode }, _) => {
-                let path = c_path(target)?;
-                let operation = Operation::PutDirectory {
-                    root,
-                    path: &path,
-                    mode: *mode,
-                };
-                self.push(operation, write_error(target));
-                Ok(())
-            }
+            (Mount::Directory { target, mode }, _) => self.directory(target, *mode),
             (Mount::Symlink { target, points_to }, _) => {
                 let operation = Operation::PutLink {
                     root,
@@ -209,6 +205,30 @@ impl Compiler<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn directory(&mut self, target: &Path, mode: u32) -> Result<(), LaunchError> {
+        let parent = target.parent().and_then(|parent| self.fresh.get(parent));
+        if let (Some((tree, below)), Some(name)) = (parent, target.file_name())
+            && !self.fresh.contains_key(target)
+        {
+            let (tree, path) = (*tree, below.join(name));
+            let operation = Operation::MakeDirectory {
+                parent: tree,
+                path: &c_path(&path)?,
+                mode,
+            };
+            self.push(operation, write_error(target));
+            self.fresh.insert(target.to_owned(), (tree, path));
+            return Ok(());
+        }
+        let operation = Operation::PutDirectory {
+            root: self.root,
+            path: &c_path(target)?,
+            mode,
+        };
+        self.push(operation, write_error(target));
+        Ok(())
     }
 
     fn bind(
@@ -282,21 +302,16 @@ impl Compiler<'_> {
         let origin = mount_error("tmpfs", target);
         if size.is_none() && self.stage.is_some() {
             let (parent, name) = self.stage_directory("tree", mode)?;
-            let tree = self.slot();
-            let operation = Operation::CopyBelow {
-                to: tree,
+            let place = self.ensure(target, Like::Directory)?;
+            let operation = Operation::Bind {
                 parent,
                 path: &name,
-                optional: false,
-            };
-            self.push(operation, origin.clone());
-            let place = self.ensure(target, Like::Directory)?;
-            let operation = Operation::Attach {
-                tree,
                 on: place,
-                path: c"",
             };
             self.push(operation, origin);
+            // By way of the new mount, for what is mounted below it.
+            let tree = self.ensure(target, Like::Directory)?;
+            self.fresh.insert(target.to_owned(), (tree, PathBuf::new()));
             return Ok(tree);
         }
         let size = size.map_or_else(String::new, |size| format!(",size={size}"));
@@ -357,28 +372,12 @@ impl Compiler<'_> {
         // Before what is in it cannot be written any more.
         self.bound_processes(proc)?;
         for name in PROTECTED_PROC {
+            let operation = Operation::Shield {
+                parent: proc,
+                path: &text(name)?,
+            };
             let origin = mount_error("a read-only copy of it", &target.join(name));
-            let tree = self.slot();
-            let path = text(name)?;
-            for operation in [
-                Operation::CopyBelow {
-                    to: tree,
-                    parent: proc,
-                    path: &path,
-                    optional: true,
-                },
-                Operation::SetAttributes {
-                    tree,
-                    attributes: attributes(true, false),
-                },
-                Operation::Attach {
-                    tree,
-                    on: proc,
-                    path: &path,
-                },
-            ] {
-                self.push(operation, origin.clone());
-            }
+            self.push(operation, origin);
         }
         Ok(())
     }

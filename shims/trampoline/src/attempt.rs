@@ -74,8 +74,7 @@ fn carry_out(
     };
     let name = key::start(place.project.as_bytes(), invocation.inside, facts);
     let path = Path::of(&[store.as_bytes(), b"/starts/", &name])?;
-    let bytes = read(path.as_c_str())?;
-    let start = Start::parse(bytes.bytes()).ok()?;
+    let start = Start::parse(read(path.as_c_str())?.leak()).ok()?;
     let same = start.facts == facts
         && start.inside == invocation.inside
         && start.project.to_bytes() == place.project.as_bytes();
@@ -140,14 +139,14 @@ fn checks_hold(start: &Start<'_>) -> bool {
     })
 }
 
-fn run(start: &Start<'_>, invocation: &Invocation<'_>, place: &Place) -> Option<i32> {
+fn run(start: &Start<'static>, invocation: &Invocation<'_>, place: &Place) -> Option<i32> {
     let program = Program::parse(start.program).ok()?;
-    let mut region = Region::new(request::LONGEST).ok()?;
-    let request = encode(region.bytes_mut(), start, invocation, place)?;
+    let room = Region::new(request::LONGEST).ok()?.leak();
+    let request = encode(room, start, invocation, place)?;
     let (ours, theirs) = sys::packet_pair().ok()?;
     let held = Held::new();
     let code = held.and_then(|held| {
-        launch(&program, start, &request, &held, ours, theirs).or_else(|| {
+        launch(program, start, request, &held, ours, theirs).or_else(|| {
             held.release();
             None
         })
@@ -157,21 +156,23 @@ fn run(start: &Start<'_>, invocation: &Invocation<'_>, place: &Place) -> Option<
 }
 
 fn launch(
-    program: &Program<'_>,
+    program: Program<'static>,
     start: &Start<'_>,
-    request: &Request<'_>,
+    request: Request<'static>,
     held: &Held,
     ours: Descriptor,
     theirs: Descriptor,
 ) -> Option<i32> {
     let first = First {
-        request: *request,
+        request,
         mask: held.before,
         announced: false,
     };
-    let launched = launch::launch(program, Some(&first), theirs, Some(ours), None);
+    let launched = launch::launch_sharing(program, first, theirs, Some(ours));
     sys::close(theirs);
     let launched = launched.ok()?;
+    // Where the kernel does not, this process waits for it a little longer.
+    let _ = sys::keep_mounts(launched.pidfd);
     let new_session = start.flags & start::NEW_SESSION != 0;
     let outcome = relay::wait(ours, held, -1, |received| {
         // What a terminal sends, it sends to its whole foreground process group, which the command is in, too, unless it has a

@@ -41,17 +41,22 @@ pub const VARIABLES: [&str; 31] = [
 ];
 
 /// Writes the facts: ids, then those variables that are set, in the order of [`VARIABLES`].
-pub fn write<'v>(
-    ids: (u32, u32),
-    variables: impl Iterator<Item = &'v CStr> + Clone,
-    sink: &mut dyn Sink,
-) {
+pub fn write<'v>(ids: (u32, u32), variables: impl Iterator<Item = &'v CStr>, sink: &mut dyn Sink) {
     sink.put(&ids.0.to_ne_bytes());
     sink.put(&ids.1.to_ne_bytes());
-    for name in VARIABLES {
-        if let Some(entry) = variables.clone().find(|entry| value(entry, name).is_some()) {
-            sink.put(entry.to_bytes_with_nul());
+    // Each is looked at once: to find where it ends means to read it.
+    let mut found = [None; VARIABLES.len()];
+    for entry in variables {
+        let name = VARIABLES
+            .iter()
+            .position(|name| value(entry, name).is_some());
+        if let Some(place) = name.and_then(|name| found.get_mut(name)) {
+            // The first of a name counts, as for getenv(3).
+            place.get_or_insert(entry);
         }
+    }
+    for entry in found.into_iter().flatten() {
+        sink.put(entry.to_bytes_with_nul());
     }
 }
 

@@ -33,6 +33,8 @@ fn scene() -> Scene {
         host: HostFacts {
             hostname: "workstation".into(),
             zone: Some("Europe/Zurich".into()),
+            hosts: NameFile::Other,
+            resolver: NameFile::Other,
         },
         caller: Caller {
             uid: 1000,

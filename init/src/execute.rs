@@ -6,8 +6,8 @@ use crate::{
     protocol::{Failure, Stage},
     request::{FOREGROUND, Request, SESSION, Strings, TERMINAL},
     sys::{
-        self, Capabilities, Descriptor, Disposition, Errno, Mask, Pid, Region, SignalSet, Vector,
-        constant::*,
+        self, Capabilities, Descriptor, Disposition, Errno, Lasting, Mask, Pid, Region, SignalSet,
+        Vector, constant::*,
     },
 };
 
@@ -81,6 +81,29 @@ pub fn execute(
             let _ = sys::wait_for(pid);
             Err(failure)
         }
+    }
+}
+
+/// Starts a command below a keeper (see [`sys::keep`]), whose memory `memory` becomes until it is reaped. A failure to spawn with
+/// index 1: the command may run, and nobody keeps it.
+pub fn execute_kept(
+    request: &Request<'_>,
+    given: &Given<'_>,
+    scratch: &mut Scratch,
+    memory: Lasting,
+) -> Result<(Pid, Pid), Failure> {
+    let mut failure = Failure::at(Stage::Spawn, 0, EAGAIN);
+    let kept = sys::keep(memory, &mut || match execute(request, given, scratch) {
+        Ok(pid) => Some(pid),
+        Err(why) => {
+            failure = why;
+            None
+        }
+    })
+    .map_err(|error| Failure::at(Stage::Spawn, u32::from(error.0 == ESRCH), error.0))?;
+    match kept.command {
+        Some(command) => Ok((kept.keeper, command)),
+        None => Err(failure),
     }
 }
 

@@ -38,16 +38,19 @@ pub struct First<'f> {
 /// With `first`, PID 1 ends with that command, which reports on the owner's connection; without, it takes requests from it
 /// (and says [`Report::Started`] when it does). What goes wrong in the new process is said there, too, as a [`Failure`].
 ///
+/// `group` is the directory of the control group that PID 1 is made in; without, it is the launching process's.
+///
 /// The calling process must have one thread. The new one has a copy of its memory, and never comes back here.
 pub fn launch(
     program: &Program<'_>,
     first: Option<&First<'_>>,
     owner: Descriptor,
     owners_end: Option<Descriptor>,
+    group: Option<Descriptor>,
 ) -> Result<Launched, Failure> {
     let go = Go::new(program)?;
     let theirs = go.theirs();
-    match sys::copy(program.header.namespaces) {
+    match sys::copy(program.header.namespaces, group) {
         Ok(Side::Child) => {
             leave(owners_end);
             leave(go.ours());

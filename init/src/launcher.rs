@@ -65,17 +65,20 @@ fn launch(bytes: &[u8], packet: &Packet) -> Result<launch::Launched, Failure> {
         0 => return Err(malformed),
         _ => packet.descriptors[0],
     };
+    let mut given = packet.count;
     let file;
     let body = match u32::from_ne_bytes(tag.try_into().map_err(|_| malformed)?) {
         LAUNCH => body,
-        LAUNCH_FILE if packet.count > 1 => {
+        LAUNCH_FILE if given > 1 => {
+            given -= 1;
             let length = body.try_into().map_err(|_| malformed)?;
-            let last = packet.descriptors[packet.count - 1];
+            let last = packet.descriptors[given];
             file = serve::contents(last, u32::from_ne_bytes(length), program::LONGEST)?;
             file.bytes()
         }
         _ => return Err(malformed),
     };
     let program = Program::parse(body).map_err(|_| malformed)?;
-    launch::launch(&program, None, owner, None)
+    let group = (given > 1).then(|| packet.descriptors[1]);
+    launch::launch(&program, None, owner, None, group)
 }

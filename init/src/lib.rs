@@ -15,6 +15,7 @@ pub mod container;
 mod execute;
 pub mod launch;
 pub mod launcher;
+mod processes;
 pub mod program;
 pub mod protocol;
 pub mod request;

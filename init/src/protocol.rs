@@ -20,8 +20,22 @@ pub const EXECUTE: u32 = 16;
 /// The same, with the request in a file, which is the last descriptor; its length follows as a u32.
 pub const EXECUTE_FILE: u32 = 17;
 
-/// Tag of a packet that asks the launcher for an environment: a [`crate::program::Program`] follows. Its descriptor is
-/// PID 1's end of the connection to its owner.
+/// Tag of a packet that asks PID 1 to stop every process of the environment. It answers with [`FROZEN`].
+pub const FREEZE: u32 = 18;
+
+/// Tag of a packet that asks PID 1 to let go on what it has stopped.
+pub const THAW: u32 = 19;
+
+/// Tag of a packet that asks PID 1 to kill every other process of the environment.
+pub const KILL: u32 = 20;
+
+/// Tag of the answer to [`FREEZE`]: a u32 follows, 0 where everything stands still, else the number of a process, as the
+/// environment counts, that does not stop; then nothing is stopped.
+pub const FROZEN: u32 = 21;
+
+/// Tag of a packet that asks the launcher for an environment: a [`crate::program::Program`] follows. Its first
+/// descriptor is PID 1's end of the connection to its owner; the second, if there is one, the directory of the control group
+/// that PID 1 is to be made in.
 pub const LAUNCH: u32 = 32;
 
 /// The same, with the program in a file, which is the last descriptor; its length follows as a u32.

@@ -23,6 +23,8 @@ pub const FOREGROUND: u32 = 4;
 pub const LINGER: u32 = 8;
 /// With `SESSION`: what is left of its process group is killed when it ends.
 pub const GROUP: u32 = 16;
+/// It is killed with all its descendants, whatever sessions they have and whoever their parents were.
+pub const TREE: u32 = 32;
 
 /// A program to execute, and how.
 #[derive(Clone, Copy, Debug)]

@@ -5,16 +5,23 @@
 
 use crate::{
     execute::{self, Given, Scratch},
-    protocol::{EXECUTE, EXECUTE_FILE, Failure, LENGTH, LONGEST_PACKET, Order, Report, Stage},
-    request::{self, GROUP, LINGER, Request, SESSION},
+    processes::{Table, Tree},
+    protocol::{
+        self, EXECUTE, EXECUTE_FILE, FREEZE, FROZEN, Failure, KILL, LENGTH, LONGEST_PACKET, Order,
+        Report, Stage, THAW,
+    },
+    request::{self, GROUP, LINGER, Request, SESSION, TREE},
     sys::{
-        self, Capabilities, Descriptor, Errno, Interest, Mask, Packet, Pid, Region, SignalSet,
-        Wait, constant::*,
+        self, Capabilities, Descriptor, Errno, Interest, Lasting, Mask, Packet, Pid, Region,
+        SignalSet, Wait, constant::*,
     },
 };
 
 /// Commands at once.
 const MOST_COMMANDS: usize = 256;
+
+/// Bytes of a keeper's stack, and for what it leaves.
+const KEEPER: usize = 16 * 1024;
 
 /// Forwarded to the command of an environment that was made for one, when a process sent it. What reports a fault of PID 1
 /// itself is not, nor what is about the terminal's input and output: those are for whom the kernel sends them to.
@@ -69,15 +76,53 @@ pub fn settle(kept: u64) -> Result<(), Errno> {
 struct Command {
     /// 0 for a free place.
     pid: Pid,
+    /// The keeper, this process's child, below which it is; 0 where the command itself is the child.
+    keeper: Pid,
     connection: Descriptor,
     flags: u32,
 }
 
 const FREE: Command = Command {
     pid: 0,
+    keeper: 0,
     connection: -1,
     flags: 0,
 };
+
+impl Command {
+    /// The child of this process that stands for it.
+    fn child(&self) -> Pid {
+        match self.keeper {
+            0 => self.pid,
+            keeper => keeper,
+        }
+    }
+}
+
+/// Kills a command with all that descends from it. Where there is no memory to find that out, everything goes.
+fn kill_tree(commands: &[Command], place: usize, keepers: Lasting) {
+    let keeper = commands[place].keeper;
+    let mut others = [0; MOST_COMMANDS];
+    let mut count = 0;
+    for (other, command) in commands.iter().enumerate() {
+        if command.pid != 0 && other != place {
+            others[count] = command.child();
+            count += 1;
+        }
+    }
+    let tree = Tree {
+        keeper,
+        command: commands[place].pid,
+        others: &others[..count],
+        has_ended: &|| keeper != 0 && sys::kept_status(keepers.part(place, KEEPER)).is_some(),
+    };
+    match Table::new() {
+        Ok(mut table) => table.kill(&tree),
+        Err(_) => {
+            let _ = sys::kill(-1, SIGKILL);
+        }
+    }
+}
 
 /// Runs until the owner, or the one command, has ended; then ends the process, and so the PID namespace.
 ///
@@ -96,7 +141,7 @@ pub fn serve(duty: Duty) -> ! {
         if interests[1].ready() {
             while let Some(received) = sys::next_signal(duty.signals) {
                 match (received.signal, duty.command) {
-                    (SIGCHLD, _) => reap(&duty, &mut commands),
+                    (SIGCHLD, _) => reap(&duty, &mut commands, keepers(&memory)),
                     // The terminal signals the whole process group: the command has had this one already.
                     (signal, Some(command)) if !received.from_kernel => {
                         let _ = sys::kill(command, signal);
@@ -105,9 +150,9 @@ pub fn serve(duty: Duty) -> ! {
                 }
             }
         }
-        for (interest, command) in interests[2..2 + used].iter().zip(&mut commands) {
-            if command.pid != 0 && interest.ready() {
-                obey(command);
+        for (place, interest) in interests[2..2 + used].iter().enumerate() {
+            if commands[place].pid != 0 && interest.ready() {
+                obey(&mut commands, place, keepers(&memory));
             }
         }
         if interests[0].ready() {
@@ -127,7 +172,7 @@ pub fn serve(duty: Duty) -> ! {
 }
 
 /// Takes every child that has changed. One SIGCHLD may stand for several: the kernel merges pending ones.
-fn reap(duty: &Duty, commands: &mut [Command]) {
+fn reap(duty: &Duty, commands: &mut [Command], keepers: Option<Lasting>) {
     while let Some((pid, change)) = sys::wait_child(duty.terminal.is_some()) {
         match change {
             Wait::Stopped(signal) if duty.command == Some(pid) => {
@@ -139,12 +184,24 @@ fn reap(duty: &Duty, commands: &mut [Command]) {
                 sys::exit(sys::shell_code(status));
             }
             Wait::Ended(status) => {
-                let Some(command) = commands.iter_mut().find(|command| command.pid == pid) else {
+                let ended = |command: &Command| command.pid != 0 && command.child() == pid;
+                let Some(place) = commands.iter().position(ended) else {
                     continue;
                 };
+                let status = match (commands[place].keeper, keepers) {
+                    (0, _) | (_, None) => status,
+                    (_, Some(keepers)) => {
+                        sys::kept_status(keepers.part(place, KEEPER)).unwrap_or_else(|| {
+                            // Somebody inside has killed it, to have what is below outlive the command.
+                            kill_tree(commands, place, keepers);
+                            SIGKILL
+                        })
+                    }
+                };
+                let command = &mut commands[place];
                 if command.flags & (GROUP | SESSION) == GROUP | SESSION {
                     // Its number names the group as long as somebody is left in it.
-                    let _ = sys::kill(-pid, SIGKILL);
+                    let _ = sys::kill(-command.pid, SIGKILL);
                 }
                 let _ = sys::send(command.connection, &Report::Ended(status).encode(), &[]);
                 release(command);
@@ -191,8 +248,9 @@ fn order(owner: Descriptor) -> Option<Order> {
 }
 
 /// An order for one of several commands, or the end of its connection.
-fn obey(command: &mut Command) {
+fn obey(commands: &mut [Command], place: usize, keepers: Option<Lasting>) {
     let mut packet = [0; LENGTH];
+    let command = commands[place];
     let target = if command.flags & SESSION != 0 {
         -command.pid
     } else {
@@ -202,9 +260,12 @@ fn obey(command: &mut Command) {
         Ok(received) if received.length > 0 => {
             close_all(&received);
             match packet.get(..received.length).and_then(Order::decode) {
-                Some(Order::Signal(signal)) => {
-                    let _ = sys::kill(target, signal);
-                }
+                Some(Order::Signal(signal)) => match (keepers, signal) {
+                    (Some(keepers), SIGKILL) if command.keeper != 0 => {
+                        kill_tree(commands, place, keepers);
+                    }
+                    _ => drop(sys::kill(target, signal)),
+                },
                 Some(Order::Resume(_)) => {
                     let _ = sys::kill(target, SIGCONT);
                 }
@@ -214,18 +275,52 @@ fn obey(command: &mut Command) {
         Err(Errno(EAGAIN | EINTR)) => {}
         Ok(_) | Err(_) => {
             sys::close(command.connection);
-            command.connection = -1;
-            if command.flags & LINGER == 0 {
-                let _ = sys::kill(target, SIGKILL);
+            commands[place].connection = -1;
+            if command.flags & LINGER != 0 {
+                return;
+            }
+            match (keepers, command.keeper) {
+                (Some(keepers), 1..) => kill_tree(commands, place, keepers),
+                _ => drop(sys::kill(target, SIGKILL)),
             }
         }
     }
+}
+
+/// What the owner wants of the environment as a whole. Whether it was that.
+fn whole(duty: &Duty, tag: u32, frozen: &mut Option<Table>) -> bool {
+    match tag {
+        FREEZE => {
+            *frozen = Table::new().ok();
+            let moving = match frozen.as_mut().map(Table::freeze) {
+                Some(Ok(())) => 0,
+                Some(Err(moving)) => moving,
+                None => 1,
+            };
+            let mut answer = [0; 8];
+            answer[..4].copy_from_slice(&FROZEN.to_ne_bytes());
+            answer[4..].copy_from_slice(&moving.to_ne_bytes());
+            let _ = sys::send(duty.owner, &answer, &[]);
+        }
+        THAW => {
+            if let Some(mut table) = frozen.take() {
+                table.thaw();
+            }
+        }
+        KILL => drop(sys::kill(-1, SIGKILL)),
+        _ => return false,
+    }
+    true
 }
 
 /// Memory to take requests with. Of it, only what is used is ever there.
 struct Memory {
     packet: Region,
     scratch: Scratch,
+    /// What keepers run on, a part for each place of a command.
+    keepers: Lasting,
+    /// What was stopped when everything was.
+    frozen: Option<Table>,
 }
 
 impl Memory {
@@ -233,8 +328,15 @@ impl Memory {
         Some(Memory {
             packet: Region::new(LONGEST_PACKET).ok()?,
             scratch: Scratch::new().ok()?,
+            keepers: Region::new(MOST_COMMANDS * KEEPER).ok()?.last(),
+            frozen: None,
         })
     }
+}
+
+/// What keepers run on, once there were commands.
+fn keepers(memory: &Option<Memory>) -> Option<Lasting> {
+    memory.as_ref().map(|memory| memory.keepers)
 }
 
 /// Takes the requests that wait; ends PID 1 when its owner is gone.
@@ -255,7 +357,20 @@ fn requests(duty: &Duty, commands: &mut [Command], memory: &mut Option<Memory>) 
             Ok(_) | Err(_) => sys::exit(ABANDONED),
         };
         let bytes = bytes.get(..packet.length).unwrap_or_default();
-        accept(duty, commands, &mut memory.scratch, bytes, packet);
+        if packet.count == 0
+            && let Some(tag) = protocol::tag(bytes)
+            && whole(duty, tag, &mut memory.frozen)
+        {
+            continue;
+        }
+        let keepers = memory.keepers;
+        accept(
+            duty,
+            commands,
+            (&mut memory.scratch, keepers),
+            bytes,
+            packet,
+        );
     }
 }
 
@@ -263,7 +378,7 @@ fn requests(duty: &Duty, commands: &mut [Command], memory: &mut Option<Memory>) 
 fn accept(
     duty: &Duty,
     commands: &mut [Command],
-    scratch: &mut Scratch,
+    room: (&mut Scratch, Lasting),
     bytes: &[u8],
     mut packet: Packet,
 ) {
@@ -281,7 +396,7 @@ fn accept(
             return;
         }
     };
-    let started = start(duty, commands, scratch, bytes, &packet);
+    let started = start(duty, commands, room, bytes, &packet);
     let report = match started {
         Ok(pid) => sys::send(connection, &Report::Started(pid).encode(), &[]),
         Err(failure) => sys::send(connection, &failure.encode(), &[]),
@@ -298,7 +413,7 @@ fn accept(
 fn start(
     duty: &Duty,
     commands: &mut [Command],
-    scratch: &mut Scratch,
+    (scratch, keepers): (&mut Scratch, Lasting),
     bytes: &[u8],
     packet: &Packet,
 ) -> Result<Pid, Failure> {
@@ -321,7 +436,7 @@ fn start(
         _ => return Err(malformed),
     };
     let request = Request::parse(body).map_err(|_| malformed)?;
-    let place = commands.iter_mut().find(|command| command.pid == 0);
+    let place = commands.iter().position(|command| command.pid == 0);
     let place = place.ok_or(Failure::at(Stage::TooMany, MOST_COMMANDS as u32, EAGAIN))?;
     // The connection is none of the command's: what follows it moves up.
     let mut descriptors = packet.descriptors;
@@ -332,9 +447,26 @@ fn start(
         umask: duty.umask,
         descriptors: &descriptors[..given - 1],
     };
-    let pid = execute::execute(&request, &given, scratch)?;
-    *place = Command {
+    let (keeper, pid) = match request.flags & TREE {
+        0 => (0, execute::execute(&request, &given, scratch)?),
+        _ => {
+            let keeper = keepers.part(place, KEEPER);
+            let kept = execute::execute_kept(&request, &given, scratch, keeper);
+            if let Err(Failure {
+                stage: Stage::Spawn,
+                index: 1,
+                ..
+            }) = kept
+            {
+                // The place is free: what is below nobody's keeper goes.
+                kill_tree(commands, place, keepers);
+            }
+            kept?
+        }
+    };
+    commands[place] = Command {
         pid,
+        keeper,
         connection: packet.descriptors[3],
         flags: request.flags,
     };

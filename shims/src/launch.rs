@@ -118,6 +118,7 @@ fn copy(
         Some(&first),
         theirs.as_raw_fd(),
         Some(ours.as_raw_fd()),
+        None,
     )
 }
 

@@ -10,6 +10,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod cgroup;
 mod compile;
 mod errno;
 mod error;
@@ -21,6 +22,7 @@ pub mod plan;
 mod privileges;
 pub mod probe;
 pub mod recorder;
+mod release;
 pub mod request;
 mod resident;
 mod running;
@@ -38,7 +40,7 @@ pub use error::{LaunchError, SetupError};
 pub use launch::{connection, launch};
 pub use plan::Plan;
 pub use recorder::{OwnershipNote, Recorded, run_recorded};
-pub use resident::{Launcher, Resident, Said};
+pub use resident::{FreezeError, Frozen, Launcher, Resident, Said};
 pub use running::{Downgrade, Exit, Running};
 #[cfg(target_env = "gnu")]
 pub use sys::look_names_up_without_modules;

@@ -29,6 +29,10 @@ pub struct Plan {
     pub privileges: Privileges,
     /// Resource limits (setrlimit(2)), soft and hard alike.
     pub limits: BTreeMap<Limit, u64>,
+    /// Processes and threads at most in the whole environment, held by the numbers that its PID namespace gives out: up to 300
+    /// more, which the kernel reserves. For who is root outside, whom [`Limit::Processes`] does not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
     /// A port of the private loopback device to listen on for the owner, who is given the socket: a way out of an environment
     /// that has no other. For environments that wait for commands, with a network namespace of their own.
     #[serde(default)]
@@ -63,10 +67,13 @@ pub enum Root {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Upper {
-    /// A tmpfs inside the namespace, gone with it.
+    /// A tmpfs inside the namespace, gone with it. What is mounted as a tmpfs without a size of its own is on it, too.
     Tmpfs {
         /// Bytes at most.
         size: Option<u64>,
+        /// Files and directories at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inodes: Option<u64>,
     },
     /// Two directories on one file system outside.
     Directory {
@@ -297,7 +304,9 @@ impl Landlock {
 pub enum Limit {
     /// RLIMIT_AS, bytes.
     AddressSpace,
-    /// RLIMIT_NPROC, processes.
+    /// RLIMIT_DATA, bytes: private memory that can be written to.
+    Data,
+    /// RLIMIT_NPROC, processes and threads of the user in the environment. The kernel exempts who is root outside.
     Processes,
     /// RLIMIT_NOFILE, descriptors.
     Descriptors,
@@ -322,6 +331,7 @@ mod tests {
                 lowers: vec!["/store/views/x".into(), strange.clone()],
                 upper: Upper::Tmpfs {
                     size: Some(1 << 30),
+                    inodes: Some(1000),
                 },
             },
             mounts: vec![
@@ -368,6 +378,7 @@ mod tests {
                 record_ownership: false,
             },
             limits: BTreeMap::from([(Limit::Processes, 100)]),
+            processes: Some(100),
             listen: Some(8080),
             hand_root: true,
         }

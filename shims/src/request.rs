@@ -6,7 +6,7 @@ use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
-use envd_init::request::{Draft, FOREGROUND, SESSION, TERMINAL};
+use envd_init::request::{Draft, FOREGROUND, SESSION, TERMINAL, TREE};
 
 use crate::{
     error::LaunchError,
@@ -17,9 +17,10 @@ use crate::{
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Every limit and the kernel's number of it (setrlimit(2)).
-const RESOURCES: [(Limit, u32); 6] = [
+const RESOURCES: [(Limit, u32); 7] = [
     (Limit::CpuSeconds, libc::RLIMIT_CPU),
     (Limit::FileSize, libc::RLIMIT_FSIZE),
+    (Limit::Data, libc::RLIMIT_DATA),
     (Limit::Core, libc::RLIMIT_CORE),
     (Limit::Processes, libc::RLIMIT_NPROC),
     (Limit::Descriptors, libc::RLIMIT_NOFILE),
@@ -111,6 +112,14 @@ pub fn encode(
         bytes.extend_from_slice(more);
     });
     Ok(bytes)
+}
+
+/// Has an encoded command be killed with all its descendants.
+pub(crate) fn kill_as_tree(request: &mut [u8]) {
+    // The flags come first.
+    if let Some(flags) = request.first_chunk_mut::<4>() {
+        *flags = (u32::from_ne_bytes(*flags) | TREE).to_ne_bytes();
+    }
 }
 
 fn c_string(text: &OsStr) -> Result<CString, LaunchError> {

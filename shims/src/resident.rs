@@ -24,6 +24,7 @@ use rustix::net::{
 };
 
 use crate::{
+    cgroup::Group,
     compile::{Program, compile},
     errno::Errno,
     error::LaunchError,
@@ -75,12 +76,23 @@ impl Launcher {
 
     /// The same from a compiled plan, which may be used again and again.
     pub fn launch_program(&self, program: &Program) -> Result<Resident, LaunchError> {
+        self.launch_in(program, None)
+    }
+
+    /// The same, made in a control group.
+    pub fn launch_in(
+        &self,
+        program: &Program,
+        group: Option<&Group>,
+    ) -> Result<Resident, LaunchError> {
         let (ours, theirs) = connection()?;
+        let mut descriptors = vec![theirs.as_fd()];
+        descriptors.extend(group.map(AsFd::as_fd));
         send(
             self.socket.as_fd(),
             (LAUNCH, LAUNCH_FILE),
             program.bytes(),
-            &[theirs.as_fd()],
+            &descriptors,
         )
         .map_err(LaunchError::Wait)?;
         drop(theirs);
@@ -167,6 +179,43 @@ impl Resident {
         self.execute_encoded(&request, standard, connection, more)
     }
 
+    /// The same, for a command that is killed with all its descendants: by the order to kill it, and when its connection closes.
+    pub fn execute_tree(
+        &self,
+        command: &Command,
+        limits: &BTreeMap<Limit, u64>,
+        standard: [BorrowedFd<'_>; 3],
+        connection: BorrowedFd<'_>,
+    ) -> Result<(), LaunchError> {
+        let mut request = request::encode(command, limits, false)?;
+        request::kill_as_tree(&mut request);
+        self.execute_encoded(&request, standard, connection, &[])
+    }
+
+    /// Stops every process inside. They go on when what this gives is dropped.
+    pub fn freeze(&self) -> Result<Frozen<'_>, FreezeError> {
+        self.tell(protocol::FREEZE).map_err(FreezeError::Vanished)?;
+        let (packet, _) = receive(self.control.as_fd()).map_err(FreezeError::Vanished)?;
+        let moving = packet.get(4..8).and_then(|bytes| bytes.try_into().ok());
+        match (protocol::tag(&packet), moving.map(u32::from_ne_bytes)) {
+            (Some(protocol::FROZEN), Some(0)) => Ok(Frozen(self)),
+            (Some(protocol::FROZEN), Some(moving)) => Err(FreezeError::Moving(moving)),
+            _ => Err(FreezeError::Vanished(Errno(libc::ECONNRESET))),
+        }
+    }
+
+    /// Kills every process inside but its PID 1.
+    pub fn kill_all(&self) {
+        // One that is gone has none.
+        let _ = self.tell(protocol::KILL);
+    }
+
+    fn tell(&self, tag: u32) -> Result<(), Errno> {
+        let flags = SendFlags::NOSIGNAL;
+        rustix::net::send(&self.control, &tag.to_ne_bytes(), flags)?;
+        Ok(())
+    }
+
     /// The same from a request that is encoded already (see [`envd_init::request`]).
     pub fn execute_encoded(
         &self,
@@ -215,6 +264,27 @@ impl Resident {
             }
         }
     }
+}
+
+/// An environment whose processes stand still as long as this is there.
+#[derive(Debug)]
+pub struct Frozen<'r>(&'r Resident);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.tell(protocol::THAW);
+    }
+}
+
+/// Why an environment goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum FreezeError {
+    /// A process inside, by its number there, waits for something that cannot be interrupted.
+    #[error("process {0} inside does not stop: it waits for a device or a file system")]
+    Moving(u32),
+    /// It has ended meanwhile.
+    #[error("the environment has ended")]
+    Vanished(#[source] Errno),
 }
 
 /// What a command's connection says.

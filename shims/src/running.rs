@@ -69,6 +69,8 @@ pub enum Downgrade {
         /// What goes unrestricted.
         unenforced: String,
     },
+    /// The number of processes is not limited.
+    Processes,
 }
 
 impl fmt::Display for Downgrade {
@@ -76,6 +78,10 @@ impl fmt::Display for Downgrade {
         match self {
             Downgrade::Ids => formatter.write_str(
                 "only your own user and group ids are mapped: files of others appear as nobody's",
+            ),
+            Downgrade::Processes => formatter.write_str(
+                "the number of processes is not limited: rlimits do not hold root, and a kernel before Linux 6.14 has no limit of \
+                 a PID namespace's own; delegate a control group with the pids controller, or run as an ordinary user",
             ),
             Downgrade::Landlock {
                 version: 0,

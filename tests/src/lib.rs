@@ -21,6 +21,7 @@ pub mod server;
 pub mod session;
 pub mod tape;
 pub mod user;
+pub mod vm;
 pub mod world;
 
 use sha2::{Digest as _, Sha256};

@@ -77,7 +77,7 @@ pub fn staying() -> Vec<u8> {
 }
 
 /// The host's static busybox and the names it answers to; `None` when there is none and tests may skip.
-fn busybox() -> Option<(&'static [u8], &'static [String])> {
+pub fn busybox() -> Option<(&'static [u8], &'static [String])> {
     static BUSYBOX: OnceLock<Option<(Vec<u8>, Vec<String>)>> = OnceLock::new();
     let found = BUSYBOX.get_or_init(|| {
         let path = ["/usr/bin/busybox", "/bin/busybox"]

@@ -94,6 +94,11 @@ impl Sandbox {
         Self::owned_by(None)
     }
 
+    /// Whether its account is not whoever runs the tests, or those are run by nobody special.
+    pub fn is_ordinary(&self) -> bool {
+        self.account.is_some() || !nix::unistd::geteuid().is_root()
+    }
+
     /// For an account; `None` is whoever runs the tests.
     pub fn owned_by(account: Option<Account>) -> Self {
         let directory = tempfile::Builder::new()

@@ -260,7 +260,9 @@ impl<S> Pending<'_, S> {
         if let Err(Failure::LimitReached { limit, .. }) = answer {
             record.limits.push(limit.clone());
         }
-        if let Some(state @ ("timed_out" | "out_of_memory")) = value["state"].as_str() {
+        if let Some(state @ ("timed_out" | "out_of_memory" | "out_of_space")) =
+            value["state"].as_str()
+        {
             record.limits.push(state.to_owned());
         }
         let mut made: Vec<EnvironmentId> = Vec::new();

@@ -10,6 +10,7 @@ mod beneath;
 mod change;
 mod commits;
 mod content;
+mod copy;
 mod error;
 pub mod escape;
 mod git;
@@ -31,6 +32,7 @@ pub use apply::{
 pub use base::{Base, BaseContent, BaseState, NoBaseContent};
 pub use change::{Change, ChangeKind, Changes, Kind, Moment, Reason, Skipped, Stamp, State};
 pub use commits::{Branch, CommitsError, NoObjectName, ObjectName, Repository, Taken};
+pub use copy::copy_tree;
 pub use error::ChangesError;
 pub use git::GitBase;
 pub use hunks::Hunk;

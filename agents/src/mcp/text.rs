@@ -95,6 +95,7 @@ fn ending(status: &Status) -> String {
         ),
         State::TimedOut => "killed: out of time".to_owned(),
         State::OutOfMemory => "killed: out of memory".to_owned(),
+        State::OutOfSpace => "killed: out of disk space; remove files, or ask for more".to_owned(),
     }
 }
 

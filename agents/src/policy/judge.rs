@@ -101,6 +101,7 @@ impl Effective {
             memory_bytes: cut(Quantity::Memory, wished.memory_bytes),
             processes: cut(Quantity::Processes, wished.processes),
             processors: processors.map(|thousandths| thousandths as f64 / 1000.0),
+            disk_bytes: cut(Quantity::Disk, wished.disk_bytes),
         };
         (limits, warnings)
     }

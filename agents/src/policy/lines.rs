@@ -167,7 +167,7 @@ impl Effective {
         for quantity in Quantity::ALL {
             let (value, origin) = match self.limits.get(&quantity) {
                 Some(said) => (quantity.shown(said.value), &said.origin),
-                None => ("no limit".to_owned(), &Origin::BuiltIn),
+                None => (unlimited(quantity).to_owned(), &Origin::BuiltIn),
             };
             let mechanism = of_limit(quantity, self.limits.contains_key(&quantity));
             line(quantity.key().to_owned(), value, origin, mechanism);
@@ -218,17 +218,34 @@ impl Effective {
     }
 }
 
+/// What holds where no layer says anything (`envd/src/agents/limits.rs`).
+fn unlimited(quantity: Quantity) -> &'static str {
+    match quantity {
+        Quantity::Memory => "three quarters of the machine's",
+        Quantity::Processes => "512, or 64 for each processor",
+        Quantity::Disk => "10 GiB for all environments of a project",
+        Quantity::Processors | Quantity::TimeToLive | Quantity::Environments => "no limit",
+    }
+}
+
 /// What makes a limit hold.
 fn of_limit(quantity: Quantity, limited: bool) -> Mechanism {
     match quantity {
         Quantity::TimeToLive => Mechanism::new("the server's clock ends the environment", &[]),
         Quantity::Environments => Mechanism::new("counted by the server", &[]),
-        _ if !limited => Mechanism::new("nothing to enforce", &[]),
-        Quantity::Memory | Quantity::Processes | Quantity::Processors | Quantity::Disk => {
-            Mechanism::without(
-                "no mechanism yet",
-                "this version of envd does not enforce it",
-            )
-        }
+        Quantity::Memory => Mechanism::new(
+            "control group (memory.max); without one, RLIMIT_DATA for each process and a look four times a second",
+            &[],
+        ),
+        Quantity::Processes => Mechanism::new(
+            "control group (pids.max); without one, RLIMIT_NPROC in the user namespace, and for root the PID namespace",
+            &[],
+        ),
+        Quantity::Disk => Mechanism::new(
+            "a look four times a second, and RLIMIT_FSIZE for each file",
+            &[],
+        ),
+        Quantity::Processors if limited => Mechanism::new("control group (cpu.max)", &["cgroups"]),
+        Quantity::Processors => Mechanism::new("nothing to enforce", &[]),
     }
 }

@@ -235,7 +235,7 @@ proptest! {
         processors in option::of(-1.0_f64..10.0), seconds in option::of(0_u64..10),
     ) {
         let policy = effective(&Layers { user, ..Layers::default() }).unwrap();
-        let wish = Limits { memory_bytes: memory, processes, processors };
+        let wish = Limits { memory_bytes: memory, processes, processors, disk_bytes: None };
         let (limits, warnings) = policy.judge_limits(Some(wish.clone()));
         let (time, cut) = policy.judge_time_to_live(seconds);
         let within = |quantity, value: Option<u64>| match policy.limit(quantity) {

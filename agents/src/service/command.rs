@@ -97,8 +97,10 @@ pub enum State {
     Signalled,
     /// It was killed because its time was over.
     TimedOut,
-    /// The kernel killed it because the environment's memory was used up.
+    /// It was killed because the environment's memory was used up.
     OutOfMemory,
+    /// It was killed because the project's environments took more disk than they may, or the disk is nearly full.
+    OutOfSpace,
 }
 
 /// How a command ended, or that it has not.

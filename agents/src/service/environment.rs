@@ -44,6 +44,9 @@ pub struct Limits {
     /// Most processor time at a time, in processors; `1.5` is one and a half.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processors: Option<f64>,
+    /// Most bytes on the machine's disk, of all environments of the same project together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
 }
 
 /// Ask for an environment.
@@ -66,7 +69,7 @@ pub struct EnvironmentCreate {
     /// What it may reach over the network: "none", {"allow": [...]} or "host". The default is the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
-    /// Limits of memory, processes and processor time.
+    /// Limits of memory, processes, processor time and disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 }

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     io,
     os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -12,11 +12,11 @@ use envd_agents::{
     secret::{Keyring, Scrubber, Secret},
     service::{
         CommandId, EnvironmentId, Event, Failure, Listener, Owner, ResourceUri, Stream,
-        command::{CommandSetup, Signal, State, Status},
+        command::{CommandSetup, Signal, State, Status, TerminalSize},
     },
 };
 use envd_init::protocol::{Order, Report};
-use envd_shims::{LaunchError, Said, connection, plan};
+use envd_shims::{LaunchError, Said, cgroup::Group, connection, plan};
 use rustix::{
     fs::{FileType, OFlags, fcntl_getfl, fstat},
     io::Errno,
@@ -24,7 +24,7 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{
         UnixDatagram,
         unix::pipe::{Receiver, Sender},
@@ -32,7 +32,15 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-use super::{Shared, failure, live::Live, secrets::Named, spool::Spool};
+use super::{
+    Shared, failure,
+    inside::Inside,
+    live::Live,
+    quota::Meter,
+    secrets::Named,
+    spool::Spool,
+    terminal::{Inlet, Outlet, Terminal},
+};
 
 /// How much a process that goes on writing may still add to what its parent wrote before it ended.
 const MOST_LEFT: usize = 1 << 20;
@@ -49,18 +57,58 @@ pub(super) struct Running {
     connection: UnixDatagram,
     pub(super) stdout: Spool,
     pub(super) stderr: Spool,
-    input: Arc<tokio::sync::Mutex<Option<Sender>>>,
+    input: Arc<tokio::sync::Mutex<Option<Inlet>>>,
+    /// Its terminal, if it has one, until it ends.
+    terminal: Mutex<Option<Terminal>>,
     /// Secrets, whose values are not kept and not passed on.
     keyring: Arc<Keyring>,
     status: watch::Sender<Status>,
     /// Changes whenever there is more output or the end.
     news: watch::Sender<()>,
+    killers: Killers,
+}
+
+/// Who may kill it for what it takes of the machine.
+#[derive(Debug)]
+struct Killers {
+    meter: Arc<Meter>,
+    group: Weak<Group>,
+    /// How often the kernel had killed somebody for want of memory.
+    before: u64,
+}
+
+impl Killers {
+    /// The status of what has ended, told by its cause where that is a limit.
+    fn told(&self, status: Status, began: Instant) -> Status {
+        // A shell tells by 128 and the number of the signal what its child has died of.
+        let is_killed =
+            status.signal.as_deref() == Some("SIGKILL") || status.exit_code == Some(137);
+        if !is_killed {
+            return status;
+        }
+        let is_out_of_memory = || {
+            let group = self.group.upgrade();
+            group.is_some_and(|group| group.killed_for_memory() > self.before)
+        };
+        match self.meter.verdict(began) {
+            Some(state) => Status {
+                state,
+                ..Status::RUNNING
+            },
+            None if is_out_of_memory() => Status {
+                state: State::OutOfMemory,
+                ..Status::RUNNING
+            },
+            None => status,
+        }
+    }
 }
 
 /// What is to be done with a command beyond its setup.
 #[derive(Default)]
 pub(super) struct Manner {
     pub(super) keep_stdin_open: bool,
+    pub(super) terminal: Option<TerminalSize>,
     pub(super) listener: Option<Arc<dyn Listener>>,
     pub(super) pipes: Option<Pipes>,
 }
@@ -92,6 +140,56 @@ impl Pipes {
     }
 }
 
+/// Our ends of a command's standard descriptors.
+#[derive(Debug, Default)]
+struct Ends {
+    input: Option<Inlet>,
+    /// With where a copy of what comes goes, if anywhere.
+    outlets: Vec<(Outlet, Stream, Option<Sender>)>,
+    terminal: Option<Terminal>,
+}
+
+impl Ends {
+    /// Makes pipes, and one for the input where something is to come in; gives the other ends.
+    fn pipes(&mut self, fed: bool) -> io::Result<[OwnedFd; 3]> {
+        let pipe = || pipe_with(PipeFlags::CLOEXEC);
+        let (stdout, stdout_end) = pipe()?;
+        let (stderr, stderr_end) = pipe()?;
+        for (pipe, stream) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
+            let pipe = Receiver::from_owned_fd(pipe)?;
+            self.outlets.push((Outlet::Pipe(pipe), stream, None));
+        }
+        let stdin_end = if fed {
+            let (read, write) = pipe()?;
+            self.input = Some(Inlet::Pipe(Sender::from_owned_fd(write)?));
+            read
+        } else {
+            std::fs::File::open("/dev/null")?.into()
+        };
+        Ok([stdin_end, stdout_end, stderr_end])
+    }
+
+    /// Makes pipes from which a client's own are fed; its input is the command's.
+    fn piped(&mut self, pipes: Pipes) -> io::Result<[OwnedFd; 3]> {
+        let [_, stdout_end, stderr_end] = self.pipes(false)?;
+        let copies = [pipes.output, pipes.error];
+        for ((.., copy), pipe) in self.outlets.iter_mut().zip(copies) {
+            *copy = Some(pipe);
+        }
+        Ok([pipes.input, stdout_end, stderr_end])
+    }
+
+    /// Makes a terminal; gives its inner side.
+    fn terminal(&mut self, live: &Live, size: TerminalSize) -> io::Result<[OwnedFd; 3]> {
+        let (terminal, inner) = Terminal::make(&Inside::new(&live.root), size)?;
+        self.input = Some(Inlet::of(&terminal));
+        let outlet = Outlet::Terminal(terminal.clone());
+        self.outlets.push((outlet, Stream::Stdout, None));
+        self.terminal = Some(terminal);
+        Ok([inner.try_clone()?, inner.try_clone()?, inner])
+    }
+}
+
 impl Running {
     /// Starts a command. Answers when its program runs.
     pub(super) async fn start(
@@ -113,32 +211,30 @@ impl Running {
         };
         let (ours, theirs) = connection().map_err(|error| internal(&error))?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| internal(&error))?;
-        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| internal(&error));
-        let (stdout, stdout_end) = pipe()?;
-        let (stderr, stderr_end) = pipe()?;
-        let fed = setup.stdin.is_some() || manner.keep_stdin_open;
-        let (piped, copies) = match manner.pipes {
-            Some(pipes) => (Some(pipes.input), [Some(pipes.output), Some(pipes.error)]),
-            None => (None, [None, None]),
+        live.meter.wake();
+        let mut ends = Ends::default();
+        let standard = match (manner.terminal, manner.pipes) {
+            (Some(size), _) => {
+                if !setup.env.contains_key("TERM") {
+                    let kind = "xterm-256color".into();
+                    command.environment.insert("TERM".to_owned(), kind);
+                }
+                command.terminal = true;
+                ends.terminal(live, size)
+            }
+            (None, Some(pipes)) => ends.piped(pipes),
+            (None, None) => ends.pipes(setup.stdin.is_some() || manner.keep_stdin_open),
         };
-        let (input, stdin_end) = if let Some(piped) = piped {
-            (None, piped)
-        } else if fed {
-            let (read, write) = pipe()?;
-            let sender = Sender::from_owned_fd(write).map_err(|error| internal(&error))?;
-            (Some(sender), read)
-        } else {
-            let null = std::fs::File::open("/dev/null").map_err(|error| internal(&error))?;
-            (None, OwnedFd::from(null))
-        };
-        let standard = [stdin_end.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
-        let limits = &live.parts.ground.blueprint.plan().limits;
+        let standard = standard.map_err(|error| internal(&error))?;
+        let [stdin_end, stdout_end, stderr_end] = &standard;
+        let given = [stdin_end.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
         let executed = live
             .body
             .resident()
             .ok_or_else(|| Failure::no_such_environment(&setup.environment))
             .and_then(|resident| {
-                let executed = resident.execute(&command, limits, standard, theirs.as_fd(), &[]);
+                let executed =
+                    resident.execute_tree(&command, &live.rlimits, given, theirs.as_fd());
                 executed.map_err(|error| internal(&error))
             });
         for (name, _) in secrets {
@@ -147,7 +243,7 @@ impl Running {
             }
         }
         executed?;
-        drop((stdin_end, stdout_end, stderr_end, theirs));
+        drop((standard, theirs));
         let running = Arc::new(Self {
             id: CommandId::random(),
             owner,
@@ -158,9 +254,18 @@ impl Running {
             stdout: spool()?,
             stderr: spool()?,
             input: Arc::default(),
+            terminal: Mutex::new(ends.terminal),
             keyring: shared.keyring.clone(),
             status: watch::Sender::new(Status::RUNNING),
             news: watch::Sender::new(()),
+            killers: Killers {
+                meter: live.meter.clone(),
+                group: live.group.as_ref().map(Arc::downgrade).unwrap_or_default(),
+                before: live
+                    .group
+                    .as_ref()
+                    .map_or(0, |group| group.killed_for_memory()),
+            },
         });
         match running.said(&command).await {
             Said::Report(Report::Started(_)) => {}
@@ -169,27 +274,23 @@ impl Running {
                 return Err(Failure::no_such_environment(&setup.environment));
             }
         }
-        let receiver = |pipe| Receiver::from_owned_fd(pipe).map_err(|error| internal(&error));
-        let (stdout, stderr) = (receiver(stdout)?, receiver(stderr)?);
         running
-            .feed(input, setup.stdin.clone(), manner.keep_stdin_open)
+            .feed(ends.input, setup.stdin.clone(), manner.keep_stdin_open)
             .await;
-        let reading = |pipe, stream, copy| {
+        let reading = |(outlet, stream, copy)| {
             let (drain, ended) = oneshot::channel();
             let (drained, done) = oneshot::channel();
             let hearing = Hearing {
                 listener: manner.listener.clone(),
                 copy,
             };
-            let reader = running.clone().read(pipe, stream, hearing, ended, drained);
+            let reader = running
+                .clone()
+                .read(outlet, stream, hearing, ended, drained);
             tokio::spawn(reader);
             (drain, done)
         };
-        let [output, error] = copies;
-        let readers = [
-            reading(stdout, Stream::Stdout, output),
-            reading(stderr, Stream::Stderr, error),
-        ];
+        let readers = ends.outlets.into_iter().map(reading).collect();
         let limit = setup.timeout_seconds.map(Duration::from_secs);
         tokio::spawn(running.clone().watch(command, limit, readers));
         Ok(running)
@@ -207,7 +308,7 @@ impl Running {
         self: Arc<Self>,
         command: plan::Command,
         limit: Option<Duration>,
-        readers: [(oneshot::Sender<()>, oneshot::Receiver<()>); 2],
+        readers: Vec<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
     ) {
         let ended = async {
             loop {
@@ -226,7 +327,7 @@ impl Running {
             }
         };
         let status = tokio::select! {
-            status = &mut ended => status,
+            status = &mut ended => self.killers.told(status, self.began),
             () = over => {
                 self.send(Signal::Kill);
                 ended.await;
@@ -242,6 +343,8 @@ impl Running {
         if let Ok(mut input) = self.input.try_lock() {
             input.take();
         }
+        // And hangs up for whom it has left behind.
+        self.terminal().take();
         self.status.send_replace(status);
         self.news.send_replace(());
     }
@@ -249,7 +352,7 @@ impl Running {
     /// Keeps what comes out of a pipe until all ends of it are closed.
     async fn read(
         self: Arc<Self>,
-        mut pipe: Receiver,
+        mut outlet: Outlet,
         stream: Stream,
         mut hearing: Hearing,
         ended: oneshot::Receiver<()>,
@@ -267,7 +370,7 @@ impl Running {
                 }
             };
             tokio::select! {
-                read = pipe.read(&mut buffer) => match read {
+                read = outlet.read(&mut buffer) => match read {
                     // With its pipe the command learns that its reader is gone.
                     Ok(count @ 1..) => {
                         let clean = scrubber.clean(&self.keyring.patterns(), &buffer[..count]);
@@ -284,7 +387,7 @@ impl Running {
                 () = has_ended => {
                     let mut left = 0;
                     while left < MOST_LEFT {
-                        match rustix::io::read(pipe.as_fd(), &mut buffer[..]) {
+                        match rustix::io::read(&outlet, &mut buffer[..]) {
                             Ok(count @ 1..) => {
                                 left += count;
                                 let clean =
@@ -303,6 +406,9 @@ impl Running {
                     hearing = Hearing::default();
                     if let Some((_, drained)) = ending.take() {
                         let _ = drained.send(());
+                    }
+                    if !outlet.outlasts() {
+                        return;
                     }
                 }
             }
@@ -325,19 +431,32 @@ impl Running {
         }
     }
 
+    fn terminal(&self) -> MutexGuard<'_, Option<Terminal>> {
+        self.terminal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives its terminal another size. Whether it has one.
+    pub(super) fn resize(&self, size: TerminalSize) -> io::Result<bool> {
+        match &*self.terminal() {
+            Some(terminal) => terminal.resize(size).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// Writes to its standard input beside everything else: it may never read it.
-    async fn feed(&self, input: Option<Sender>, text: Option<String>, keep: bool) {
+    async fn feed(&self, input: Option<Inlet>, text: Option<String>, keep: bool) {
         let Some(mut input) = input else { return };
-        let Some(text) = text else {
+        if text.is_none() && keep {
             *self.input.lock().await = Some(input);
             return;
-        };
+        }
         // Whoever writes more waits for this to be done.
         let mut place = self.input.clone().lock_owned().await;
         tokio::spawn(async move {
-            let written = input.write_all(text.as_bytes()).await;
-            if keep && written.is_ok() {
-                *place = Some(input);
+            let written = input.write(text.unwrap_or_default().as_bytes()).await;
+            match (keep, written) {
+                (true, Ok(())) => *place = Some(input),
+                _ => input.close().await,
             }
         });
     }
@@ -414,8 +533,8 @@ impl Running {
     /// Writes to its standard input. How much was taken.
     pub(super) async fn write(&self, text: &str) -> Option<u64> {
         let mut input = self.input.lock().await;
-        let pipe = input.as_mut()?;
-        match pipe.write_all(text.as_bytes()).await {
+        let inlet = input.as_mut()?;
+        match inlet.write(text.as_bytes()).await {
             Ok(()) => Some(text.len() as u64),
             Err(_) => None,
         }
@@ -423,7 +542,10 @@ impl Running {
 
     /// Closes its standard input.
     pub(super) async fn close_input(&self) {
-        self.input.lock().await.take();
+        let input = self.input.lock().await.take();
+        if let Some(input) = input {
+            input.close().await;
+        }
     }
 }
 

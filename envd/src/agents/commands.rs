@@ -107,14 +107,9 @@ pub(super) async fn begin(
     call: &Call,
     request: CommandStart,
 ) -> Result<CommandStarted, Failure> {
-    if request.terminal.is_some() {
-        return Err(failure::not_yet(
-            "give a command a terminal",
-            "Leave `terminal` out; most programs have an option for working without one.",
-        ));
-    }
     let manner = Manner {
         keep_stdin_open: request.keep_stdin_open,
+        terminal: request.terminal,
         ..Manner::default()
     };
     let running = start(shared, &call.owner, &request.setup, manner).await?;
@@ -154,12 +149,6 @@ pub(super) async fn signal(
     request: CommandSignal,
 ) -> Result<CommandSignalled, Failure> {
     let running = shared.command(owner, &request.command)?;
-    if request.terminal.is_some() {
-        return Err(failure::not_yet(
-            "resize a terminal",
-            "Leave `terminal` out: no command has one.",
-        ));
-    }
     let mut written_bytes = 0;
     if let Some(text) = &request.stdin {
         written_bytes = running.write(text).await.ok_or_else(|| Failure::Invalid {
@@ -170,6 +159,18 @@ pub(super) async fn signal(
     }
     if request.close_stdin {
         running.close_input().await;
+    }
+    if let Some(size) = request.terminal {
+        let resized = running
+            .resize(size)
+            .map_err(|error| failure::internal("resizing the terminal", &error))?;
+        if !resized {
+            return Err(Failure::Invalid {
+                field: "terminal".to_owned(),
+                problem: "the command has no terminal, or has ended".to_owned(),
+                expected: "a command that was started with `terminal` and still runs".to_owned(),
+            });
+        }
     }
     if let Some(signal) = request.signal {
         running.send(signal);

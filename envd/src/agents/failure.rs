@@ -23,14 +23,6 @@ pub(super) fn without_cause(step: &str, reason: &str) -> Failure {
     }
 }
 
-/// What this version cannot do yet. It is said and never pretended.
-pub(super) fn not_yet(what: &str, instead: &str) -> Failure {
-    Failure::Unsupported {
-        what: format!("{what} yet"),
-        fix: instead.to_owned(),
-    }
-}
-
 /// What the command line would say.
 pub(super) fn of(step: &str, failure: &cli::Failure) -> Failure {
     let mut reason = reason(failure);

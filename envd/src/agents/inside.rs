@@ -24,6 +24,8 @@ use rustix::{
 const RESOLVE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// The file systems that an environment's own files are on: overlayfs and tmpfs (statfs(2)).
 const OWN: [i64; 2] = [0x794c_7630, 0x0102_1994];
+/// The file system of terminals (statfs(2)).
+const DEVPTS: i64 = 0x1cd1;
 /// Names of one directory that are looked at.
 const MOST_NAMES: usize = 100_000;
 
@@ -120,17 +122,35 @@ impl<'a> Inside<'a> {
         found.open_directory().map_err(Into::into)
     }
 
+    /// Opens the multiplexer of its own terminals: a new one's outer side.
+    pub(super) fn multiplexer(&self) -> Result<OwnedFd, Errno> {
+        let found = self.open("dev/pts/ptmx", OFlags::PATH | OFlags::NOFOLLOW)?;
+        // Somebody inside may have put something else there.
+        if fstatfs(&found)?.f_type != DEVPTS {
+            return Err(Errno::NODEV);
+        }
+        let own = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        openat(CWD, own, flags, Mode::empty())
+    }
+
     /// Processes inside, its PID 1 among them.
     pub(super) fn processes(&self) -> usize {
+        self.numbers().len()
+    }
+
+    /// Their numbers, as they are inside.
+    pub(super) fn numbers(&self) -> Vec<u32> {
         let listed = self
             .open("proc", OFlags::RDONLY | OFlags::DIRECTORY)
             .and_then(Dir::new);
-        listed.map_or(0, |directory| {
-            directory
-                .flatten()
-                .filter(|entry| entry.file_name().to_bytes().iter().all(u8::is_ascii_digit))
-                .count()
-        })
+        let Ok(directory) = listed else {
+            return Vec::new();
+        };
+        directory
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok())
+            .collect()
     }
 }
 

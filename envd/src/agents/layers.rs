@@ -135,6 +135,22 @@ impl Layered {
             .collect()
     }
 
+    /// Copies what was written so far to a frozen layer, kept as `to`, and goes on as it is. Nothing may write to it meanwhile.
+    fn copy(&self, to: PathBuf) -> io::Result<Vec<Arc<Owned>>> {
+        let upper = File::open(self.own.path().join("upper"))?;
+        let mut frozen = self.frozen.clone();
+        if std::fs::read_dir(self.own.path().join("upper"))?
+            .next()
+            .is_some()
+        {
+            let copied = Owned::make(to)?;
+            let target = File::open(copied.path())?;
+            changes::copy_tree(upper.as_fd(), target.as_fd())?;
+            frozen.insert(0, Arc::new(copied));
+        }
+        Ok(frozen)
+    }
+
     /// Makes what was written so far a frozen layer, kept as `to`. Nothing may have it mounted.
     pub(super) fn freeze(&mut self, to: PathBuf) -> io::Result<Vec<Arc<Owned>>> {
         let upper = self.own.path().join("upper");
@@ -216,6 +232,18 @@ impl Layers {
     /// All, in any order.
     pub(super) fn all(&self) -> impl Iterator<Item = &Layered> {
         [&self.home, &self.tmp].into_iter().chain(&self.project)
+    }
+
+    /// Copies all that was written. Nothing may write to it meanwhile.
+    pub(super) fn copy(&self, new: &dyn Fn() -> PathBuf) -> io::Result<Frozen> {
+        Ok(Frozen {
+            project: match &self.project {
+                Some(project) => project.copy(new())?,
+                None => Vec::new(),
+            },
+            home: self.home.copy(new())?,
+            tmp: self.tmp.copy(new())?,
+        })
     }
 
     /// Freezes all that was written. Nothing may have them mounted.

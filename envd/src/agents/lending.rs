@@ -24,8 +24,9 @@ use super::{
     checkout::Checkout,
     failure,
     layers::{Frozen, Layers, MOST_FROZEN},
+    limits,
     live::{Beginning, Berth, Ground, Lent, Live, Parts},
-    secrets,
+    quota, secrets,
     told::Told,
 };
 use crate::{
@@ -56,7 +57,8 @@ pub(super) async fn create(
     let (worker, listener) = (shared.clone(), call.listener.clone());
     let (from, project, network) = (request.from, request.project, request.network);
     let mut room = room(shared)?;
-    let (wish, live, not_had) = blocking(move || {
+    let asked = request.limits;
+    let (wish, live, mut warnings) = blocking(move || {
         let project = project_of(&worker, &from, project.as_deref())?;
         let policy = worker
             .grants
@@ -71,16 +73,16 @@ pub(super) async fn create(
         let ground = Arc::new(ground(&worker, &wish, &*listener)?);
         let (headers, not_had) = secrets::headers(&worker, &wish.policy, &wish.network);
         room.headers = Arc::new(headers);
-        let live = launch(&worker, ground, None, None, &wish.network, room)?;
-        Ok((wish, live, not_had))
+        let (allowed, mut warnings) = wish.policy.judge_limits(asked);
+        warnings.extend(not_had);
+        warnings.extend(limits::warnings(Some(&allowed), worker.controllers()));
+        let settled = limits::settle(Some(allowed), worker.machine)?;
+        let live = launch(&worker, ground, None, None, &wish.network, room, settled)?;
+        Ok((wish, live, warnings))
     })
     .await?;
-    let (limits, mut warnings) = wish.policy.judge_limits(request.limits);
-    if limits != Limits::default() {
-        warnings.push("limits of memory, processes and processors are not enforced yet".to_owned());
-    }
     let (lasts, cut) = wish.policy.judge_time_to_live(request.ttl_seconds);
-    warnings.extend(cut.into_iter().chain(not_had));
+    warnings.extend(cut);
     let downgrades = live
         .body
         .resident()
@@ -96,7 +98,6 @@ pub(super) async fn create(
         directory,
         forked_from: None,
         policy: wish.policy,
-        limits,
         warnings,
         tally: Arc::default(),
         headers: Arc::default(),
@@ -234,6 +235,7 @@ fn launch(
     beginning: Option<Beginning>,
     network: &Network,
     berth: Berth,
+    limits: Limits,
 ) -> Result<Live, Failure> {
     // Before the overlay is there: what the project changes from now on is news.
     let beginning = beginning.unwrap_or_else(|| Beginning {
@@ -248,6 +250,7 @@ fn launch(
         layers,
         beginning,
         berth,
+        limits,
     };
     Live::launch(shared, parts, network)
 }
@@ -275,6 +278,7 @@ fn lend(
         .environments
         .insert(lent.id.clone(), lent.clone());
     shared.changed.notify_one();
+    quota::watch(shared);
     if let Some(expires) = lent.expires {
         let (weak, id) = (Arc::downgrade(shared), lent.id.clone());
         tokio::spawn(async move {
@@ -292,8 +296,8 @@ fn lend(
 
 /// An environment as its owner is told of it.
 pub(super) async fn describe(shared: &Shared, lent: &Lent) -> Result<Environment, Failure> {
-    let root = match &*lent.live.read().await {
-        Some(live) => live.parts.ground.root.clone(),
+    let (root, limits) = match &*lent.live.read().await {
+        Some(live) => (live.parts.ground.root.clone(), live.parts.limits.clone()),
         None => return Err(Failure::no_such_environment(&lent.id)),
     };
     let running = shared
@@ -310,7 +314,7 @@ pub(super) async fn describe(shared: &Shared, lent: &Lent) -> Result<Environment
         root,
         directory: lent.directory.clone(),
         network: lent.network.clone(),
-        limits: lent.limits.clone(),
+        limits,
         forked_from: lent.forked_from.clone(),
         expires_in_seconds: lent.expires.map(left),
         running_commands: running as u64,
@@ -408,22 +412,41 @@ pub(super) async fn release(shared: &Arc<Shared>, owner: &Owner) {
     shared.changed.notify_one();
 }
 
-/// Freezes an environment's files and launches it again over them. Everything that runs inside would end, so nothing may.
-async fn freeze(
-    shared: &Arc<Shared>,
-    lent: &Arc<Lent>,
-    what: &'static str,
-) -> Result<(Arc<Ground>, Frozen, Beginning), Failure> {
+/// What was taken of an environment.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    ground: Arc<Ground>,
+    frozen: Frozen,
+    beginning: Beginning,
+    limits: Limits,
+}
+
+impl Taken {
+    /// Launches another environment from it.
+    fn launch(&self, shared: &Shared, network: &Network, berth: Berth) -> Result<Live, Failure> {
+        let (ground, beginning) = (self.ground.clone(), Some(self.beginning.clone()));
+        let limits = self.limits.clone();
+        launch(
+            shared,
+            ground,
+            Some(&self.frozen),
+            beginning,
+            network,
+            berth,
+            limits,
+        )
+    }
+}
+
+/// Freezes an environment's files and launches it again over them: two renames, whatever is in them. Where something runs inside,
+/// which that would end, everything is stopped for as long as it takes to copy them instead.
+async fn freeze(shared: &Arc<Shared>, lent: &Arc<Lent>) -> Result<Taken, Failure> {
     let mut slot = lent.live.clone().write_owned().await;
     let (shared, lent) = (shared.clone(), lent.clone());
     blocking(move || {
         let Some(live) = slot.take() else {
             return Err(Failure::no_such_environment(&lent.id));
         };
-        if live.is_busy() {
-            *slot = Some(live);
-            return Err(busy(what));
-        }
         if live.parts.layers.is_deep() {
             *slot = Some(live);
             return Err(Failure::LimitReached {
@@ -431,26 +454,46 @@ async fn freeze(
                 value: format!("{MOST_FROZEN}; apply its changes and create a new one"),
             });
         }
-        let mut parts = live.end();
         let new = || shared.fresh("frozen");
+        if live.is_busy() {
+            let taken = copy(&live, &new);
+            *slot = Some(live);
+            return taken;
+        }
+        let mut parts = live.end();
         let frozen = parts.layers.freeze(&new);
-        let (ground, beginning) = (parts.ground.clone(), parts.beginning.clone());
+        let taken = |frozen| Taken {
+            ground: parts.ground.clone(),
+            frozen,
+            beginning: parts.beginning.clone(),
+            limits: parts.limits.clone(),
+        };
+        let frozen = frozen.map(taken);
         // Whether or not it could be frozen, it goes on.
         *slot = Some(Live::launch(&shared, parts, &lent.network)?);
-        let frozen = frozen.map_err(|error| failure::internal("freezing its files", &error))?;
-        Ok((ground, frozen, beginning))
+        frozen.map_err(|error| failure::internal("freezing its files", &error))
     })
     .await
 }
 
-/// What cannot be done while something runs inside.
-pub(super) fn busy(what: &str) -> Failure {
-    Failure::Unsupported {
-        what: format!("{what} while processes run in it"),
-        fix: "Wait for the commands to end, or end them (command_signal), also those in the \
-              background; then call again."
-            .to_owned(),
-    }
+/// Copies the files of an environment that goes on. What runs inside stands still meanwhile: files that are half written are so
+/// in the copy, as after a power cut, but none is from before and another from after.
+fn copy(live: &Live, new: &dyn Fn() -> PathBuf) -> Result<Taken, Failure> {
+    let step = "stopping what runs in it";
+    let resident = live.body.resident();
+    let resident = resident.ok_or_else(|| failure::without_cause(step, "it has ended"))?;
+    let stopped = resident
+        .freeze()
+        .map_err(|error| failure::internal(step, &error))?;
+    let frozen = live.parts.layers.copy(new);
+    drop(stopped);
+    let frozen = frozen.map_err(|error| failure::internal("copying its files", &error))?;
+    Ok(Taken {
+        ground: live.parts.ground.clone(),
+        frozen,
+        beginning: live.parts.beginning.clone(),
+        limits: live.parts.limits.clone(),
+    })
 }
 
 /// `environment_fork`
@@ -470,7 +513,7 @@ pub(super) async fn fork(
     let rooms: Vec<_> = (0..request.count)
         .map(|_| room(shared))
         .collect::<Result<_, _>>()?;
-    let (ground, frozen, beginning) = freeze(shared, &origin, "fork an environment").await?;
+    let taken = freeze(shared, &origin).await?;
     let (worker, network) = (shared.clone(), origin.network.clone());
     let headers = origin.headers.clone();
     let forks = blocking(move || {
@@ -478,8 +521,7 @@ pub(super) async fn fork(
             .into_iter()
             .map(|mut room| {
                 room.headers = headers.clone();
-                let (ground, beginning) = (ground.clone(), Some(beginning.clone()));
-                launch(&worker, ground, Some(&frozen), beginning, &network, room)
+                taken.launch(&worker, &network, room)
             })
             .collect::<Result<Vec<_>, _>>()
     })
@@ -519,7 +561,6 @@ fn again(
         directory,
         forked_from: Some(origin.id.clone()),
         policy: origin.policy.clone(),
-        limits: origin.limits.clone(),
         warnings,
         tally: Arc::default(),
         headers: Arc::default(),
@@ -537,8 +578,7 @@ pub(super) async fn snapshot(
     name: Option<String>,
 ) -> Result<Snapshot, Failure> {
     let lent = shared.environment(owner, id)?;
-    let (ground, frozen, beginning) =
-        freeze(shared, &lent, "take a snapshot of an environment").await?;
+    let taken = freeze(shared, &lent).await?;
     let changes = super::project::count(&lent).await;
     let expires = expiry(lent.lasts);
     let snapshot = Arc::new(super::Snapshot {
@@ -548,9 +588,7 @@ pub(super) async fn snapshot(
         name,
         changes,
         environment: lent,
-        ground,
-        frozen,
-        beginning,
+        taken,
     });
     let answer = snapshot.told();
     if let Some(expires) = expires {
@@ -596,14 +634,8 @@ pub(super) async fn restore(
     let origin = snapshot.environment.clone();
     let worker = shared.clone();
     let relaunch = move |snapshot: &super::Snapshot, berth| {
-        launch(
-            &worker,
-            snapshot.ground.clone(),
-            Some(&snapshot.frozen),
-            Some(snapshot.beginning.clone()),
-            &snapshot.environment.network,
-            berth,
-        )
+        let network = &snapshot.environment.network;
+        snapshot.taken.launch(&worker, network, berth)
     };
     if request.as_new {
         let mut room = room(shared)?;

@@ -1,6 +1,7 @@
 //! One lent environment: what it is made of, and the processes in it.
 
 use std::{
+    collections::BTreeMap,
     net::TcpListener,
     os::fd::OwnedFd,
     sync::{Arc, PoisonError},
@@ -16,11 +17,16 @@ use envd_agents::{
     egress::{Allowlist, Egress, Event, Limits, SecretHeader},
     policy::Effective,
     service::{
-        self, EnvironmentId, Failure, Owner,
-        environment::{Network, Source},
+        EnvironmentId, Failure, Owner,
+        environment::{self, Network, Source},
     },
 };
-use envd_shims::Resident;
+use envd_shims::{
+    Resident,
+    cgroup::{Controller, Group},
+    compile,
+    plan::Limit,
+};
 use envd_store::Hold;
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, blueprint::Blueprint, checkout::Checkout, failure, inside::Inside, layers::Layers,
-    secrets,
+    limits, quota::Meter, secrets,
 };
 use crate::config::EnvironmentSection;
 
@@ -52,6 +58,7 @@ pub(super) struct Parts {
     pub(super) layers: Layers,
     pub(super) beginning: Beginning,
     pub(super) berth: Berth,
+    pub(super) limits: environment::Limits,
 }
 
 /// What an environment keeps when it is launched anew.
@@ -81,6 +88,14 @@ pub(super) struct Live {
     /// Its root, to look at files as they are inside.
     pub(super) root: Arc<OwnedFd>,
     _proxy: Option<Proxy>,
+    /// What it takes of the machine.
+    pub(super) meter: Arc<Meter>,
+    /// After the body: it can be taken away when nobody is in it.
+    pub(super) group: Option<Arc<Group>>,
+    /// Whether that has the memory controller.
+    holds_memory: bool,
+    /// Limits that each command gets (setrlimit(2)).
+    pub(super) rlimits: BTreeMap<Limit, u64>,
     /// After the body: nothing may have the layers mounted when they go.
     pub(super) parts: Parts,
 }
@@ -128,14 +143,21 @@ impl Live {
         parts: Parts,
         network: &Network,
     ) -> Result<Self, Failure> {
-        let plan = parts.ground.blueprint.with(&parts.layers);
+        let mut plan = parts.ground.blueprint.with(&parts.layers);
+        let controllers = shared.controllers();
+        limits::enforce(&mut plan, &parts.limits, controllers);
         let step = "launching the environment";
+        let failed = |error: &dyn std::error::Error| failure::internal(step, error);
+        let groups = shared.groups.as_ref();
+        let group = groups.map(|groups| groups.make(&limits::of_group(&parts.limits)));
+        let group = group.transpose().map_err(|error| failed(&error))?;
+        let program = compile(&plan).map_err(|error| failed(&error))?;
         let mut resident = shared
             .launcher
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .launch(&plan)
-            .map_err(|error| failure::internal(step, &error))?;
+            .launch_in(&program, group.as_ref())
+            .map_err(|error| failed(&error))?;
         let root = resident.take_root();
         let listening = resident.take_listening();
         let body = Body(Some(resident));
@@ -145,6 +167,10 @@ impl Live {
             body,
             root: Arc::new(root),
             _proxy: None,
+            meter: Arc::default(),
+            group: group.map(Arc::new),
+            holds_memory: controllers.contains(&Controller::Memory),
+            rlimits: plan.limits,
             parts,
         };
         if let (Network::Allow(names), Some(socket)) = (network, listening) {
@@ -158,6 +184,11 @@ impl Live {
         let Self { body, parts, .. } = self;
         drop(body);
         parts
+    }
+
+    /// Whether a control group holds its memory.
+    pub(super) fn has_memory_group(&self) -> bool {
+        self.holds_memory && self.group.is_some()
     }
 
     /// Whether anything runs inside.
@@ -218,8 +249,6 @@ pub(super) struct Lent {
     pub(super) forked_from: Option<EnvironmentId>,
     /// What holds for it.
     pub(super) policy: Arc<Effective>,
-    /// Limits that were asked for and allowed.
-    pub(super) limits: service::environment::Limits,
     pub(super) warnings: Vec<String>,
     /// What its proxy refused.
     pub(super) tally: Arc<Tally>,

@@ -6,8 +6,9 @@
 //! | `blueprint` | from a realised root to a plan |
 //! | `layers` | what is written inside: frozen, forked, put back |
 //! | `live` | one environment and its PID 1 |
+//! | `limits`, `quota` | what it may take of the machine, and what it takes |
 //! | `lending` | creating, forking, restoring and ending them |
-//! | `command`, `spool`, `commands` | commands and all that they wrote |
+//! | `command`, `spool`, `terminal`, `commands` | commands and all that they wrote |
 //! | `inside`, `files` | files, through the environment's own root |
 //! | `project`, `checkout` | what changed in a project, and bringing it back |
 //! | `commits` | the same for commits |
@@ -29,14 +30,17 @@ mod grants;
 mod inside;
 mod layers;
 mod lending;
+mod limits;
 mod live;
 mod mechanisms;
 mod packages;
 mod project;
+mod quota;
 mod resources;
 mod secrets;
 mod service;
 mod spool;
+mod terminal;
 mod told;
 
 use std::{
@@ -44,7 +48,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -59,7 +63,7 @@ use envd_agents::{
         environment,
     },
 };
-use envd_shims::Launcher;
+use envd_shims::{Launcher, cgroup::Groups};
 use envd_store::{Place, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
@@ -68,7 +72,7 @@ pub use command::Pipes;
 pub use grants::{Granted, Grants};
 pub use mechanisms::mechanisms;
 
-use self::{command::Running, layers::Frozen, live::Lent};
+use self::{command::Running, live::Lent};
 use crate::cli::{self, Context};
 
 /// Lends environments.
@@ -80,6 +84,11 @@ pub struct Lender(Arc<Shared>);
 struct Shared {
     lent: Mutex<All>,
     launcher: Mutex<Launcher>,
+    /// Where control groups are made, if anywhere.
+    groups: Option<Groups>,
+    machine: limits::Machine,
+    /// Whether somebody looks at what environments take.
+    watched: AtomicBool,
     place: Place,
     /// An empty directory.
     empty: PathBuf,
@@ -113,9 +122,7 @@ struct Snapshot {
     changes: u64,
     /// Whose files these are, which may be gone.
     environment: Arc<Lent>,
-    ground: Arc<live::Ground>,
-    frozen: Frozen,
-    beginning: live::Beginning,
+    taken: lending::Taken,
 }
 
 impl Snapshot {
@@ -137,6 +144,10 @@ impl Lender {
         let launcher = Launcher::start()?;
         let most = grants.policy().limit(Quantity::Environments);
         let most = most.and_then(|most| usize::try_from(most.value).ok());
+        let groups = Groups::find(&[launcher.pid()]).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no control groups");
+            None
+        });
         let store = Store::open(&context.settings.store)?;
         let place = store.place()?;
         let empty = place.path().join("empty");
@@ -144,6 +155,9 @@ impl Lender {
         Ok(Self(Arc::new(Shared {
             lent: Mutex::default(),
             launcher: Mutex::new(launcher),
+            groups,
+            machine: limits::Machine::current(),
+            watched: AtomicBool::new(false),
             place,
             empty,
             counter: AtomicU64::new(0),
@@ -261,6 +275,11 @@ pub fn audit_directory(store: &Path) -> PathBuf {
 impl Shared {
     fn all(&self) -> MutexGuard<'_, All> {
         self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Controllers that hold limits here.
+    fn controllers(&self) -> &[envd_shims::cgroup::Controller] {
+        self.groups.as_ref().map_or(&[], Groups::controllers)
     }
 
     fn count(&self) -> u64 {

@@ -10,8 +10,8 @@ use toml::Spanned;
 
 use super::{
     Shared, blocking, failure,
-    lending::{self, busy, stand_on},
-    live::Live,
+    lending::{self, stand_on},
+    live::{Lent, Live},
     told::Told,
 };
 use crate::{
@@ -20,8 +20,28 @@ use crate::{
     operations::Local,
 };
 
-/// What is refused while something runs inside.
-const ADDING: &str = "add packages to an environment";
+/// What is refused while something runs inside: another root is another mount namespace, into which no running process can be
+/// brought, and two of them over the same upper directories are none that overlayfs allows.
+fn busy(shared: &Shared, lent: &Lent) -> Failure {
+    let running: Vec<String> = shared
+        .all()
+        .commands
+        .values()
+        .filter(|command| command.environment == lent.id && command.is_running())
+        .map(|command| format!("{} ({})", command.title, command.id))
+        .collect();
+    let who = match &running[..] {
+        [] => "processes that ended commands left in the background".to_owned(),
+        running => running.join(", "),
+    };
+    Failure::Unsupported {
+        what: format!("add packages to an environment while processes run in it: {who}"),
+        fix: "Wait for them or end them (command_signal with KILL takes all descendants along; left processes: run `kill`), then \
+              call again. Or fork it (environment_fork works while it runs) and add the packages to the fork, in which nothing \
+              runs."
+            .to_owned(),
+    }
+}
 
 /// `package_search`
 pub(super) async fn search(
@@ -87,7 +107,7 @@ pub(super) async fn add(
             return Err(Failure::no_such_environment(&lent.id));
         };
         if live.is_busy() {
-            return Err(busy(ADDING));
+            return Err(busy(shared, &lent));
         }
         let (ground, same) = (live.parts.ground.clone(), lent.clone());
         let before = ground.clone();
@@ -117,7 +137,7 @@ pub(super) async fn add(
         let moved = !Arc::ptr_eq(&live.parts.ground, &ground);
         if moved || live.is_busy() {
             *slot = Some(live);
-            return Err(busy(ADDING));
+            return Err(busy(&worker, &same));
         }
         let mut parts = live.end();
         parts.ground = fresh;

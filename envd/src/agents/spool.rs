@@ -57,6 +57,11 @@ impl Spool {
         self.length().total
     }
 
+    /// Bytes that are kept.
+    pub(super) fn kept(&self) -> u64 {
+        self.length().kept
+    }
+
     /// Adds to it. A full disk loses the rest of the output and says so by its length.
     pub(super) fn push(&self, bytes: &[u8]) {
         let mut length = self.length();

@@ -25,7 +25,7 @@ pub mod running;
 pub mod server;
 pub mod serving;
 mod stamp;
-mod watched;
+pub(crate) mod watched;
 
 pub use place::{Place, PlaceError};
 pub use recipe::{Recipes, Source};

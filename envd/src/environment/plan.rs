@@ -136,7 +136,10 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     Plan {
         root: Root::Overlay {
             lowers: vec![inputs.root.view().to_owned()],
-            upper: Upper::Tmpfs { size: None },
+            upper: Upper::Tmpfs {
+                size: None,
+                inodes: None,
+            },
         },
         mounts,
         namespaces: policy.namespaces,
@@ -159,6 +162,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         },
         privileges: policy.privileges,
         limits: policy.limits,
+        processes: None,
         listen: None,
         hand_root: false,
     }

@@ -175,6 +175,16 @@ fn step(
             sys::make_file_at(AT_FDCWD, name, 0o666)?;
             sys::bind(node, name)
         }
+        Operation::WriteBelow {
+            parent,
+            path,
+            content,
+        } => {
+            let file = sys::open_at(table.need(parent)?, path, O_WRONLY, 0)?;
+            let written = sys::write(file, content);
+            sys::close(file);
+            written.map(drop)
+        }
         Operation::Bind { parent, path, on } => {
             let mut place = Text::<32>::new();
             place.put(b"/proc/self/fd/", table.need(on)?)?;

@@ -104,6 +104,8 @@ operations! {
     29 Node { directory: Slot, name: &'p CStr, node: &'p CStr, }
     /// Bind what is below an opened directory of our own on itself, without write access. Nothing where it is missing.
     30 Shield { parent: Slot, path: &'p CStr, }
+    /// Write to a file below an opened directory, in one call: a setting of the kernel's.
+    31 WriteBelow { parent: Slot, path: &'p CStr, content: &'p [u8], }
 }
 
 /// What to make where nothing is.

@@ -72,17 +72,20 @@ pub const MOUNT_ATTR_NOSUID: u64 = 2;
 pub const MOUNT_ATTR_NODEV: u64 = 4;
 
 pub const CLONE_VM: u64 = 0x100;
+pub const CLONE_FILES: u64 = 0x400;
 pub const CLONE_PIDFD: u64 = 0x1000;
 pub const PIDFD_GET_MNT_NAMESPACE: usize = 0xff03;
 pub const IORING_REGISTER_FILES: u32 = 2;
 pub const CLONE_VFORK: u64 = 0x4000;
 pub const CLONE_NEWNS: u64 = 0x20000;
+pub const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
 pub const CLONE_NEWCGROUP: u64 = 0x0200_0000;
 pub const CLONE_NEWUTS: u64 = 0x0400_0000;
 pub const CLONE_NEWIPC: u64 = 0x0800_0000;
 pub const CLONE_NEWUSER: u64 = 0x1000_0000;
 pub const CLONE_NEWPID: u64 = 0x2000_0000;
 pub const CLONE_NEWNET: u64 = 0x4000_0000;
+pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 pub const SIGHUP: i32 = 1;
 pub const SIGINT: i32 = 2;

@@ -123,6 +123,22 @@ impl Interest {
     }
 }
 
+/// Sleeps for some milliseconds; a signal that is handled ends it, too.
+pub fn nap(milliseconds: u32) {
+    let time = [
+        i64::from(milliseconds / 1000),
+        i64::from(milliseconds % 1000) * 1_000_000,
+    ];
+    // SAFETY: nothing is waited for, and the time is two numbers that are read.
+    let _ = unsafe { call!(PPOLL, 0usize, 0usize, time.as_ptr(), 0usize, 8usize) };
+}
+
+/// Reads names of an opened directory (`struct linux_dirent64`, one after the other); 0 is the end.
+pub fn read_directory(directory: Descriptor, buffer: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the pointer and the length describe `buffer`.
+    unsafe { call!(GETDENTS64, directory, buffer.as_mut_ptr(), buffer.len()) }
+}
+
 /// Sleeps until something comes; a signal that is handled ends it, too.
 pub fn poll(interests: &mut [Interest]) -> Result<(), Errno> {
     // SAFETY: the pointer and the count describe `interests`; without a time limit or a mask nothing else is read.

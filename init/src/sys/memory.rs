@@ -54,6 +54,15 @@ impl Region {
         unsafe { slice::from_raw_parts_mut(self.start.cast(), count) }
     }
 
+    /// Keeps it for good.
+    pub fn last(self) -> Lasting {
+        let kept = core::mem::ManuallyDrop::new(self);
+        Lasting {
+            start: kept.start,
+            length: kept.length,
+        }
+    }
+
     /// Its bytes, never given back.
     pub fn leak(self) -> &'static mut [u8] {
         let region = core::mem::ManuallyDrop::new(self);
@@ -72,6 +81,36 @@ impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: nothing borrows from it any more.
         let _ = unsafe { call!(MUNMAP, self.start, self.length) };
+    }
+}
+
+/// A mapping that is never given back, for what another process shares.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Lasting {
+    /// One of the equal parts that it consists of, each some pages long.
+    pub fn part(self, index: usize, length: usize) -> Self {
+        let at = (index * length).min(self.length.saturating_sub(length));
+        Lasting {
+            // SAFETY: within the mapping.
+            start: unsafe { self.start.add(at) },
+            length: length.min(self.length),
+        }
+    }
+
+    /// Where it begins.
+    pub(super) fn start(self) -> *mut u8 {
+        self.start
+    }
+
+    /// Its upper end, as the start of a stack.
+    pub(super) fn top(self) -> *mut u8 {
+        // SAFETY: one past the end of the mapping; lengths given by this crate are multiples of a page.
+        unsafe { self.start.add(self.length) }
     }
 }
 

@@ -20,11 +20,11 @@ mod start;
 
 use arch::number;
 pub use descriptors::{
-    Interest, close, close_all_but, close_from, close_on_exec_from, duplicate_to, move_above, poll,
-    read, read_at, write, write_all,
+    Interest, close, close_all_but, close_from, close_on_exec_from, duplicate_to, move_above, nap,
+    poll, read, read_at, read_directory, write, write_all,
 };
 pub use files::*;
-pub use memory::{Region, Strings, Vector};
+pub use memory::{Lasting, Region, Strings, Vector};
 pub use mounts::*;
 pub use process::*;
 pub use security::*;

@@ -1,8 +1,11 @@
 //! Processes: making, becoming, waiting, ending.
 
-use core::ffi::CStr;
+use core::{
+    ffi::CStr,
+    sync::atomic::{AtomicI32, AtomicU32, Ordering},
+};
 
-use super::{Descriptor, Errno, Pid, Region, Vector, arch, call, constant::*};
+use super::{Descriptor, Errno, Lasting, Pid, Region, Vector, arch, call, constant::*};
 
 /// This process's id.
 pub fn own_pid() -> Pid {
@@ -38,11 +41,12 @@ pub enum Side {
     },
 }
 
-/// Makes a copy of this process, in the new namespaces that `flags` name (clone3(2)). SIGCHLD tells of its end.
+/// Makes a copy of this process, in the new namespaces that `flags` name (clone3(2)), and in the control group whose directory
+/// `group` is. SIGCHLD tells of its end.
 ///
 /// The process must have one thread: in a copy of several, locks that another thread held stay locked.
-pub fn copy(flags: u64) -> Result<Side, Errno> {
-    /// `struct clone_args`, first version.
+pub fn copy(flags: u64, group: Option<Descriptor>) -> Result<Side, Errno> {
+    /// `struct clone_args`, third version.
     #[repr(C, align(8))]
     #[derive(Default)]
     struct Arguments {
@@ -54,17 +58,27 @@ pub fn copy(flags: u64) -> Result<Side, Errno> {
         stack: u64,
         stack_size: u64,
         tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
     }
+    /// Bytes of the first version, all that older kernels know.
+    const FIRST: usize = 64;
+    let (into, size) = match group {
+        Some(_) => (CLONE_INTO_CGROUP, size_of::<Arguments>()),
+        None => (0, FIRST),
+    };
     let mut pidfd: Descriptor = -1;
     let arguments = Arguments {
-        flags: flags | CLONE_PIDFD,
+        flags: flags | CLONE_PIDFD | into,
         pidfd: (&raw mut pidfd).expose_provenance() as u64,
         exit_signal: SIGCHLD as u64,
+        cgroup: group.unwrap_or(0) as u64,
         ..Arguments::default()
     };
     // SAFETY: without CLONE_VM the child has its own copy of all memory and goes on on its own copy of this stack, as after
     // fork(2); the kernel writes the one place that is named, which outlives the call.
-    let pid = unsafe { call!(CLONE3, &raw const arguments, size_of::<Arguments>()) }?;
+    let pid = unsafe { call!(CLONE3, &raw const arguments, size) }?;
     Ok(if pid == 0 {
         Side::Child
     } else {
@@ -107,7 +121,7 @@ pub fn share<C: FnOnce() -> i32 + Send + 'static>(
     let argument = place.expose_provenance();
     // SAFETY: the stack is the child's alone and never unmapped; what the closure holds is its own or lives for ever, and may
     // be used beside this process (`Send`, `'static`); the kernel writes `pidfd` before the call ends.
-    let pid = unsafe { arch::spawn_sharing(flags, place, enter::<C>, argument, &raw mut pidfd) };
+    let pid = unsafe { arch::spawn_sharing(flags, place, enter::<C>, argument, &raw mut pidfd, 0) };
     super::answer(pid).map(|pid| (pid as Pid, pidfd))
 }
 
@@ -129,9 +143,173 @@ pub fn spawn(stack: &mut Region, child: &mut dyn FnMut() -> i32) -> Result<Pid, 
     let argument = (&raw mut child).expose_provenance();
     // SAFETY: CLONE_VFORK suspends this process until the child is out of the shared memory, so that the two never run in
     // it at once; the stack is the child's alone, its top is aligned, and stays borrowed meanwhile.
-    let pid =
-        unsafe { arch::spawn_sharing(flags, stack.top(), enter, argument, core::ptr::null_mut()) };
+    let pid = unsafe {
+        arch::spawn_sharing(
+            flags,
+            stack.top(),
+            enter,
+            argument,
+            core::ptr::null_mut(),
+            0,
+        )
+    };
     super::answer(pid).map(|pid| pid as Pid)
+}
+
+/// What a process that looks after a command shares with the one that started it, at the lower end of its stack's memory.
+#[repr(C)]
+struct Head {
+    /// [`BEGUN`], then [`READY`]; 0 once it has ended, which the kernel writes.
+    word: AtomicU32,
+    /// The command's process id.
+    command: AtomicI32,
+    /// The command's status, once it has ended.
+    status: AtomicI32,
+    /// 1 then.
+    ended: AtomicU32,
+}
+
+/// How often a keeper is waited for that does not say that it is ready, 20 ms each.
+const MOST_WAITS: u32 = 50;
+
+const BEGUN: u32 = 1;
+const READY: u32 = 2;
+
+/// A keeper that was started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// The keeper.
+    pub keeper: Pid,
+    /// The command, which is the keeper's child. `None` when it was not started; the keeper is gone by then.
+    pub command: Option<Pid>,
+}
+
+/// Starts a *keeper*: a process that shares this one's memory and descriptors, starts a command, and from then on does nothing
+/// but reap until the command has ended. All that the command leaves behind falls to the keeper and not to PID 1, so that as
+/// long as it lives the command and its descendants are exactly what is below it.
+///
+/// `start` runs in the keeper and starts the command; this process goes on when it is through. ESRCH: the command has killed the
+/// keeper at once, and runs below PID 1. `memory` is the keeper's stack
+/// and what it leaves ([`kept_status`]): nothing else may use it until
+/// the keeper has been reaped.
+pub fn keep(memory: Lasting, start: &mut dyn FnMut() -> Option<Pid>) -> Result<Kept, Errno> {
+    struct Task<'t> {
+        head: &'static Head,
+        start: &'t mut dyn FnMut() -> Option<Pid>,
+    }
+    extern "C" fn enter(argument: usize) -> i32 {
+        let task = core::ptr::with_exposed_provenance_mut::<Task<'_>>(argument);
+        // SAFETY: the address of `task` below, which outlives this use of it: the parent waits for READY.
+        let head = unsafe {
+            let _ = super::mask_signals(super::Mask::Set, super::SignalSet::ALL);
+            let _ = become_subreaper();
+            let head = (*task).head;
+            let command = ((*task).start)();
+            head.command.store(command.unwrap_or(0), Ordering::Relaxed);
+            head
+        };
+        head.word.store(READY, Ordering::Release);
+        wake(&head.word);
+        let command = head.command.load(Ordering::Relaxed);
+        if command == 0 {
+            return 0;
+        }
+        // The command is a child of this process, and cannot go unseen.
+        loop {
+            let mut status: i32 = 0;
+            // SAFETY: `status` is a valid place for the result.
+            match unsafe { call!(WAIT4, -1, &raw mut status, 0, 0usize) } {
+                Ok(pid) if pid as Pid == command => {
+                    head.status.store(status, Ordering::Relaxed);
+                    head.ended.store(1, Ordering::Release);
+                    return 0;
+                }
+                Ok(_) | Err(Errno(EINTR)) => {}
+                Err(_) => return 1,
+            }
+        }
+    }
+    let head = head(memory);
+    head.command.store(0, Ordering::Relaxed);
+    head.status.store(0, Ordering::Relaxed);
+    head.ended.store(0, Ordering::Relaxed);
+    head.word.store(BEGUN, Ordering::Relaxed);
+    let mut task = Task { head, start };
+    let flags = (CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID) as usize | SIGCHLD as usize;
+    let argument = (&raw mut task).expose_provenance();
+    let word = (&raw const head.word).expose_provenance();
+    // SAFETY: the stack's memory is never given back and, by this function's contract, the keeper's alone; its top is aligned.
+    // The keeper uses `task` only until it has said so, for which this process waits.
+    let keeper = unsafe {
+        let none = core::ptr::null_mut();
+        arch::spawn_sharing(flags, memory.top(), enter, argument, none, word)
+    };
+    let keeper = super::answer(keeper)? as Pid;
+    // The command runs before the keeper does again, and may stop it. It does not hold this process up.
+    let mut waits = 0;
+    while head.word.load(Ordering::Acquire) == BEGUN {
+        wait_while(&head.word, BEGUN);
+        if head.word.load(Ordering::Acquire) == BEGUN {
+            waits += 1;
+            let signal = if waits < MOST_WAITS { SIGCONT } else { SIGKILL };
+            let _ = super::kill(keeper, signal);
+        }
+    }
+    match head.command.load(Ordering::Relaxed) {
+        0 => {
+            let status = wait_for(keeper)?;
+            // Killed before it could say what it has started.
+            if status != 0 {
+                return Err(Errno(ESRCH));
+            }
+            Ok(Kept {
+                keeper,
+                command: None,
+            })
+        }
+        command => Ok(Kept {
+            keeper,
+            command: Some(command),
+        }),
+    }
+}
+
+/// The status of a kept command that has ended; `None` as long as it has not.
+pub fn kept_status(memory: Lasting) -> Option<i32> {
+    let head = head(memory);
+    match head.ended.load(Ordering::Acquire) {
+        0 => None,
+        _ => Some(head.status.load(Ordering::Relaxed)),
+    }
+}
+
+fn head(memory: Lasting) -> &'static Head {
+    // SAFETY: a mapping of some pages, aligned to one, and never given back; any bytes are a `Head`, and all access to them is
+    // atomic.
+    unsafe { &*memory.start().cast::<Head>() }
+}
+
+/// Sleeps as long as a word has this value, 20 ms at most (futex(2)). May come back early.
+fn wait_while(word: &AtomicU32, value: u32) {
+    const FUTEX_WAIT: i32 = 0;
+    let time = [0i64, 20_000_000];
+    // SAFETY: the word and the time, two numbers, are only read.
+    let _ = unsafe {
+        call!(
+            FUTEX,
+            word.as_ptr().cast_const(),
+            FUTEX_WAIT,
+            value,
+            time.as_ptr()
+        )
+    };
+}
+
+/// Wakes who sleeps there.
+fn wake(word: &AtomicU32) {
+    const FUTEX_WAKE: i32 = 1;
+    // SAFETY: the word is not even read.
+    let _ = unsafe { call!(FUTEX, word.as_ptr().cast_const(), FUTEX_WAKE, 1) };
 }
 
 /// Executes a program: comes back only when that fails.

@@ -50,12 +50,13 @@ calls! {
 }
 
 /// Starts a child on a stack of its own that shares this process's memory. The child runs `enter(argument)` and ends with what
-/// that returns. With CLONE_PIDFD, a pidfd of it is written to `pidfd`.
+/// that returns. With CLONE_PIDFD, a pidfd of it is written to `pidfd`; with CLONE_CHILD_CLEARTID, the kernel writes 0 to `word`
+/// when it ends, and wakes who waits there.
 ///
 /// # Safety
 /// `stack` must be the 16-byte aligned upper end of a writable mapping that nothing else uses as long as the child runs in it,
-/// `argument` what `enter` takes, and `pidfd` valid where it is used. `flags` must contain CLONE_VM and nothing that takes
-/// further arguments.
+/// `argument` what `enter` takes, and `pidfd` and `word` valid where they are used. `flags` must contain CLONE_VM and nothing
+/// that takes further arguments.
 #[inline]
 pub unsafe fn spawn_sharing(
     flags: usize,
@@ -63,6 +64,7 @@ pub unsafe fn spawn_sharing(
     enter: extern "C" fn(usize) -> i32,
     argument: usize,
     pidfd: *mut i32,
+    word: usize,
 ) -> isize {
     let result: isize;
     // SAFETY: the child starts with the parent's registers and the new stack; it calls `enter`, which was given for this,
@@ -84,7 +86,7 @@ pub unsafe fn spawn_sharing(
             in("rdi") flags,
             in("rsi") stack,
             in("rdx") pidfd,
-            in("r10") 0usize,
+            in("r10") word,
             in("r8") 0usize,
             in("r12") argument,
             in("r13") enter,
@@ -208,6 +210,8 @@ pub mod number {
     pub const UMOUNT2: usize = 166;
     pub const SETHOSTNAME: usize = 170;
     pub const GETTID: usize = 186;
+    pub const FUTEX: usize = 202;
+    pub const GETDENTS64: usize = 217;
     pub const EXIT_GROUP: usize = 231;
     pub const WAITID: usize = 247;
     pub const OPENAT: usize = 257;

@@ -96,8 +96,6 @@ struct Compiler<'p> {
 #[derive(Clone, Copy, Debug)]
 struct Stage {
     directory: Slot,
-    /// What it may hold is for the root alone.
-    limited: bool,
     /// Directories made.
     count: u32,
 }
@@ -235,18 +233,20 @@ impl<'p> Compiler<'p> {
     /// Must come after all sources are opened: it covers a directory of the host's.
     fn make_stage(&mut self) -> Result<(), LaunchError> {
         let scratch = |mount: &Mount| matches!(mount, Mount::Scratch { .. });
-        let size = match &self.plan.root {
+        let (size, inodes) = match &self.plan.root {
             Root::Overlay {
-                upper: Upper::Tmpfs { size },
+                upper: Upper::Tmpfs { size, inodes },
                 ..
-            } => *size,
-            _ if self.plan.mounts.iter().any(scratch) => None,
+            } => (*size, *inodes),
+            _ if self.plan.mounts.iter().any(scratch) => (None, None),
             _ => return Ok(()),
         };
-        let options = match size {
-            Some(size) => format!("mode=0755,size={size}"),
-            None => "mode=0755".to_owned(),
-        };
+        let mut options = "mode=0755".to_owned();
+        for (name, value) in [("size", size), ("nr_inodes", inodes)] {
+            if let Some(value) = value {
+                options += &format!(",{name}={value}");
+            }
+        }
         let to = self.slot();
         let operation = Operation::Stage {
             to,
@@ -256,7 +256,6 @@ impl<'p> Compiler<'p> {
         self.push(operation, staging("a tmpfs on /tmp"));
         self.stage = Some(Stage {
             directory: to,
-            limited: size.is_some(),
             count: 0,
         });
         Ok(())

@@ -16,6 +16,8 @@ use crate::{
     Errno,
     error::{LaunchError, SetupError},
     plan::Mount,
+    release,
+    running::Downgrade,
 };
 
 /// Parts of procfs that a caller who is root outside could write to, for procfs asks who one is, not what one may do.
@@ -326,8 +328,7 @@ impl Compiler<'_> {
         size: Option<u64>,
     ) -> Result<Slot, LaunchError> {
         let origin = mount_error("tmpfs", target);
-        // Where the stage is limited, its limit would become that of both.
-        if size.is_none() && self.stage.is_some_and(|stage| !stage.limited) {
+        if size.is_none() && self.stage.is_some() {
             let (parent, name) = self.stage_directory("tree", mode)?;
             let place = self.ensure(target, Like::Directory)?;
             let operation = Operation::Bind {
@@ -366,12 +367,38 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    /// Has the PID namespace give out so many numbers only. Before Linux 6.14 the setting was the machine's, which is why a kernel
+    /// is not asked but told apart by its version.
+    fn bound_processes(&mut self, proc: Slot) -> Result<(), LaunchError> {
+        let Some(most) = self.plan.processes else {
+            return Ok(());
+        };
+        if !release::is_from(&release::of_kernel(), 6, 14) {
+            self.downgrades.push(Downgrade::Processes);
+            return Ok(());
+        }
+        // Numbers up to 300 are used once, and never again after they have begun anew (RESERVED_PIDS).
+        let content = most.saturating_add(300).min(4 << 20).to_string();
+        let operation = Operation::WriteBelow {
+            parent: proc,
+            path: c"sys/kernel/pid_max",
+            content: content.as_bytes(),
+        };
+        self.push(
+            operation,
+            write_error(Path::new("/proc/sys/kernel/pid_max")),
+        );
+        Ok(())
+    }
+
     fn procfs(&mut self, target: &Path) -> Result<(), LaunchError> {
         self.mount_new(c"proc", target, MS_NOSUID | MS_NODEV | MS_NOEXEC, "")?;
         if self.caller.uid != 0 {
             return Ok(());
         }
         let proc = self.ensure(target, Like::Directory)?;
+        // Before what is in it cannot be written any more.
+        self.bound_processes(proc)?;
         for name in PROTECTED_PROC {
             let operation = Operation::Shield {
                 parent: proc,

@@ -135,7 +135,7 @@ fn attempt(namespaces: i32, check: fn() -> Result<(), Errno>) -> Option<i32> {
         },
         Caller::current(),
     );
-    let pidfd = match kernel::copy(namespaces as u64) {
+    let pidfd = match kernel::copy(namespaces as u64, None) {
         Ok(kernel::Side::Parent { pidfd, .. }) => sys::adopt(pidfd),
         Ok(kernel::Side::Child) => {
             let mapped = maps.write(Path::new("/proc/self"));

@@ -150,7 +150,10 @@ impl Place {
         Plan {
             root: Root::Overlay {
                 lowers: vec![self.path("root")],
-                upper: Upper::Tmpfs { size: None },
+                upper: Upper::Tmpfs {
+                    size: None,
+                    inodes: None,
+                },
             },
             mounts: vec![
                 Mount::Bind {
@@ -196,6 +199,7 @@ impl Place {
                 record_ownership: false,
             },
             limits: BTreeMap::new(),
+            processes: None,
             listen: None,
             hand_root: false,
         }

@@ -211,7 +211,10 @@ fn many_lowers_with_odd_names() {
         let mut plan = place.shell("ls / | grep -c ^file-");
         plan.root = Root::Overlay {
             lowers,
-            upper: Upper::Tmpfs { size: None },
+            upper: Upper::Tmpfs {
+                size: None,
+                inodes: None,
+            },
         };
         assert_eq!(place.run(&plan).success(), "100\n");
     }
@@ -260,6 +263,7 @@ fn the_whole_of_a_small_upper_can_be_used_up_without_harm() {
             lowers: vec![place.path("root")],
             upper: Upper::Tmpfs {
                 size: Some(1 << 20),
+                inodes: None,
             },
         };
         assert_eq!(place.run(&plan).success(), "full\n");

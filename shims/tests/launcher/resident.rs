@@ -344,3 +344,227 @@ fn the_owner_is_given_the_root() {
     assert_eq!(started.text(), "from outside\n");
     gone(resident);
 }
+
+/// A command that is to be killed with all that descends from it, once it has written `word`.
+struct Tree {
+    started: Started,
+}
+
+impl Tree {
+    fn start(resident: &Resident, command: Command) -> Self {
+        let (ours, theirs) = connection().unwrap();
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let standard = [null.as_fd(), write.as_fd(), write.as_fd()];
+        let limits = Default::default();
+        resident
+            .execute_tree(&command, &limits, standard, theirs.as_fd())
+            .unwrap();
+        Tree {
+            started: Started {
+                command,
+                connection: ours,
+                output: read.into(),
+            },
+        }
+    }
+
+    fn await_lines(&mut self, count: usize) {
+        let (mut seen, mut byte) = (0, [0]);
+        while seen < count {
+            self.started.output.read_exact(&mut byte).unwrap();
+            seen += usize::from(byte[0] == b'\n');
+        }
+    }
+
+    /// All that it and its descendants wrote, which ends when none of them is left.
+    fn rest(mut self) -> String {
+        let mut text = String::new();
+        self.started.output.read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+/// Leaves its session and its parents, ignores signals, and holds the output open.
+const RUNAWAY: &str = "(setsid sh -c 'trap \"\" TERM HUP INT; (setsid sh -c \"echo away; sleep 1000\") & echo away; \
+                       sleep 1000' &) ; (sh -c 'echo away; sleep 1000' &);";
+
+#[test]
+fn a_tree_is_killed_with_those_who_have_left_it() {
+    let (_place, plan) = plan();
+    let launcher = Launcher::start().unwrap();
+    let resident = launcher.launch(&plan).unwrap();
+    let shell = |script: &str| command(&plan, &["sh", "-c", script]);
+    let mut beside = Tree::start(
+        &resident,
+        shell("setsid sleep 1000 & echo beside; sleep 1000"),
+    );
+    beside.await_lines(1);
+    // And what a command that has ended left behind, which is nobody's.
+    let left = Tree::start(&resident, shell("sleep 1000 >/dev/null 2>&1 & exit 0"));
+    assert_eq!(left.started.status(), 0);
+    for by_order in [true, false] {
+        let mut tree = Tree::start(&resident, shell(&format!("{RUNAWAY} sleep 1000")));
+        tree.await_lines(3);
+        if by_order {
+            tree.started.send(Order::Signal(libc::SIGKILL));
+            assert_eq!(tree.started.status(), libc::SIGKILL);
+            assert_eq!(tree.rest(), "");
+        } else {
+            let Started {
+                connection,
+                mut output,
+                ..
+            } = tree.started;
+            drop(connection);
+            output.read_to_string(&mut String::new()).unwrap();
+        }
+    }
+    // What was nobody's business goes on.
+    let count = "ls -d /proc/[0-9]*/exe | wc -l; pidof sleep | wc -w";
+    let mut counted = Tree::start(&resident, shell(count));
+    counted.await_lines(1);
+    assert_eq!(counted.rest(), "3\n");
+    beside.started.send(Order::Signal(libc::SIGKILL));
+    assert_eq!(beside.started.status(), libc::SIGKILL);
+    gone(resident);
+}
+
+/// Whoever kills the process that looks after it gains nothing: what it kept goes.
+#[test]
+fn a_keeper_that_is_killed_from_inside_takes_its_command_along() {
+    let (_place, plan) = plan();
+    let launcher = Launcher::start().unwrap();
+    let resident = launcher.launch(&plan).unwrap();
+    let shell = |script: &str| command(&plan, &["sh", "-c", script]);
+    let mut beside = Tree::start(&resident, shell("echo beside; sleep 1000"));
+    beside.await_lines(1);
+    let mut tree = Tree::start(
+        &resident,
+        shell(&format!("{RUNAWAY} sleep 1; kill -9 $PPID; sleep 1000")),
+    );
+    tree.await_lines(3);
+    assert_eq!(tree.started.status(), libc::SIGKILL);
+    assert_eq!(tree.rest(), "");
+    // One that is stopped still answers to the order to kill.
+    let mut stopped = Tree::start(
+        &resident,
+        shell("kill -STOP $PPID; echo stopped; sleep 1000"),
+    );
+    stopped.await_lines(1);
+    stopped.started.send(Order::Signal(libc::SIGKILL));
+    assert_eq!(stopped.started.status(), libc::SIGKILL);
+    assert!(matches!(
+        beside.started.next(),
+        Said::Report(Report::Started(_))
+    ));
+    beside.started.send(Order::Signal(libc::SIGKILL));
+    assert!(matches!(
+        beside.started.next(),
+        Said::Report(Report::Ended(_))
+    ));
+    gone(resident);
+}
+
+/// Its own exit code, and what it leaves in the background stays, as with any command.
+#[test]
+fn a_tree_that_ends_by_itself_is_told_and_leaves_what_it_left() {
+    let (_place, plan) = plan();
+    let launcher = Launcher::start().unwrap();
+    let resident = launcher.launch(&plan).unwrap();
+    let shell = |script: &str| command(&plan, &["sh", "-c", script]);
+    for (script, status) in [
+        ("exit 7", 7 << 8),
+        ("kill -TERM $$", libc::SIGTERM),
+        ("sleep 1000 >/dev/null & exit 0", 0),
+    ] {
+        let tree = Tree::start(&resident, shell(script));
+        assert_eq!(tree.started.status(), status, "{script}");
+    }
+    let missing = Tree::start(&resident, command(&plan, &["no-such-tool"]));
+    assert!(
+        matches!(missing.started.next(), Said::Failed(error) if error.exec_code() == Some(127))
+    );
+    let left = "for i in $(seq 2000); do pidof sleep > /dev/null && exec echo there; done";
+    let left = Tree::start(&resident, shell(left));
+    assert_eq!(left.rest(), "there\n");
+    gone(resident);
+}
+
+#[test]
+fn a_fork_bomb_is_killed_when_its_time_is_over() {
+    let (_place, mut plan) = plan();
+    plan.processes = Some(200);
+    plan.limits = [(envd_shims::plan::Limit::Processes, 200)].into();
+    let launcher = Launcher::start().unwrap();
+    let resident = launcher.launch(&plan).unwrap();
+    let shell = |script: &str| command(&plan, &["sh", "-c", script]);
+    // Each one leaves for a session of its own, and its parent ends.
+    let bomb = "echo begun; while :; do sh -c 'setsid sleep 1000 & sleep 1000 &' & done";
+    let (ours, theirs) = connection().unwrap();
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let standard = [null.as_fd(), write.as_fd(), null.as_fd()];
+    let bomb = shell(bomb);
+    resident
+        .execute_tree(&bomb, &plan.limits, standard, theirs.as_fd())
+        .unwrap();
+    drop((write, theirs));
+    let mut started = Started {
+        command: bomb,
+        connection: ours,
+        output: read.into(),
+    };
+    started.output.read_exact(&mut [0; 6]).unwrap();
+    let processes = format!("/proc/{}/root/proc", resident.pid());
+    crate::harness::eventually("it is at its limit", || {
+        let entries = std::fs::read_dir(&processes).unwrap().flatten();
+        let number = |name: &std::ffi::OsStr| name.to_string_lossy().parse::<u32>().is_ok();
+        entries.filter(|entry| number(&entry.file_name())).count() > 150
+    });
+    started.send(Order::Signal(libc::SIGKILL));
+    assert!(matches!(started.next(), Said::Report(Report::Started(_))));
+    assert!(matches!(started.next(), Said::Report(Report::Ended(_))));
+    let left = Tree::start(&resident, shell("pidof sleep | wc -w"));
+    assert_eq!(left.rest(), "0\n");
+    gone(resident);
+}
+
+#[test]
+fn everything_stands_still_for_a_moment_and_goes_on() {
+    let (_place, plan) = plan();
+    let launcher = Launcher::start().unwrap();
+    let resident = launcher.launch(&plan).unwrap();
+    let shell = |script: &str| command(&plan, &["sh", "-c", script]);
+    let counting = "sleep 1000 & until grep -q sleep /proc/$!/stat; do :; done; kill -STOP $!; until grep -q ') T' /proc/$!/stat; do :; done; echo $!; i=0; while :; do i=$((i+1)); echo $i > /tmp/count; done";
+    let mut counts = Tree::start(&resident, shell(counting));
+    counts.await_lines(1);
+    let root = format!("/proc/{}/root/tmp/count", resident.pid());
+    let value = || -> u64 {
+        loop {
+            if let Ok(number) = std::fs::read_to_string(&root)
+                .unwrap_or_default()
+                .trim()
+                .parse()
+            {
+                return number;
+            }
+        }
+    };
+    let frozen = resident.freeze().unwrap();
+    let first = std::fs::read_to_string(&root).unwrap_or_default();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(std::fs::read_to_string(&root).unwrap_or_default(), first);
+    drop(frozen);
+    let before = value();
+    crate::harness::eventually("it goes on", || value() > before);
+    // What somebody inside had stopped stays so.
+    let mut state = Tree::start(&resident, shell("cat /proc/$(pidof sleep)/stat; echo"));
+    let mut text = [0; 64];
+    let length = state.started.output.read(&mut text).unwrap();
+    let text = String::from_utf8_lossy(&text[..length]).into_owned();
+    assert!(text.contains(") T "), "{text}");
+    resident.kill_all();
+    assert_eq!(counts.started.status(), libc::SIGKILL);
+    gone(resident);
+}

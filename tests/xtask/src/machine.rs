@@ -9,7 +9,8 @@ use std::{
 use crate::measure::Result;
 
 /// Debian packages that tests need. Most are on any developer's machine.
-pub const FOR_TESTS: [&str; 14] = [
+pub const FOR_TESTS: [&str; 16] = [
+    "binutils",
     "bsdutils",
     "busybox-static",
     "debian-archive-keyring",
@@ -18,6 +19,7 @@ pub const FOR_TESTS: [&str; 14] = [
     "gpgv",
     "libc6-dev",
     "passwd",
+    "qemu-system-x86",
     "strace",
     "tar",
     "uidmap",

@@ -51,6 +51,9 @@ pub struct Arguments {
     /// Most processors at a time: 2, or 0.5 for half of one
     #[arg(long, value_name = "NUMBER", value_parser = parse_processors)]
     pub processors: Option<f64>,
+    /// Most that it and the project's other environments write to disk, in bytes or with a unit
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub disk: Option<u64>,
 }
 
 /// How long an environment is lent unless something else is said: a day's work.
@@ -115,6 +118,7 @@ impl Arguments {
             memory_bytes: self.memory,
             processes: self.processes,
             processors: self.processors,
+            disk_bytes: self.disk,
         };
         (limits != Limits::default()).then_some(limits)
     }

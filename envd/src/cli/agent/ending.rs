@@ -24,7 +24,7 @@ pub(super) fn exit_code(status: &Status) -> u8 {
             number.map_or(KILLED, |number| 128_u8.wrapping_add(number as u8))
         }
         State::TimedOut => TIME_OVER,
-        State::OutOfMemory => KILLED,
+        State::OutOfMemory | State::OutOfSpace => KILLED,
     }
 }
 
@@ -39,6 +39,7 @@ pub(super) fn words(status: &Status) -> String {
         }
         State::TimedOut => "killed: its time was over".to_owned(),
         State::OutOfMemory => "killed: out of memory".to_owned(),
+        State::OutOfSpace => "killed: out of disk space".to_owned(),
     }
 }
 

@@ -10,9 +10,7 @@ use envd_agents::{
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Context, Failure, Kind};
-use crate::{
-    agents::{Granted, Grants, Lender},
-};
+use crate::agents::{Granted, Grants, Lender};
 
 /// Serve the Model Context Protocol, on standard input and output unless told otherwise
 ///

@@ -410,6 +410,7 @@ fn plan(job: &Job, step: &Step) -> Plan {
             record_ownership: true,
         },
         limits: Default::default(),
+        processes: None,
         listen: None,
         hand_root: false,
     }

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::AsFd as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,7 +27,12 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-use super::{Shared, failure, live::Live, spool::Spool};
+use super::{
+    Shared, failure,
+    inside::Inside,
+    live::{Lent, Live},
+    spool::Spool,
+};
 
 /// How much a process that goes on writing may still add to what its parent wrote before it ended.
 const MOST_LEFT: usize = 1 << 20;
@@ -60,8 +65,7 @@ impl Running {
     /// Starts a command. Answers when its program runs.
     pub(super) async fn start(
         shared: &Shared,
-        live: &Live,
-        owner: Owner,
+        (lent, live): (&Lent, &Live),
         setup: &CommandSetup,
         manner: Manner,
     ) -> Result<Arc<Self>, Failure> {
@@ -82,8 +86,8 @@ impl Running {
             let sender = Sender::from_owned_fd(write).map_err(|error| internal(&error))?;
             (Some(sender), read)
         } else {
-            let null = std::fs::File::open("/dev/null").map_err(|error| internal(&error))?;
-            (None, OwnedFd::from(null))
+            let null = Inside::new(&live.root).null();
+            (None, null.map_err(|error| internal(&error))?)
         };
         let standard = [stdin_end.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
         let limits = &live.parts.ground.blueprint.plan().limits;
@@ -95,7 +99,7 @@ impl Running {
         drop((stdin_end, stdout_end, stderr_end, theirs));
         let running = Arc::new(Self {
             id: CommandId::random(),
-            owner,
+            owner: lent.owner.clone(),
             environment: setup.environment.clone(),
             title: words.join(" "),
             began: Instant::now(),
@@ -106,7 +110,12 @@ impl Running {
             status: watch::Sender::new(Status::RUNNING),
             news: watch::Sender::new(()),
         });
-        match running.said(&command).await {
+        // Somebody inside can stop a child of PID 1 before it is the command, and PID 1 with it.
+        let said = tokio::select! {
+            said = running.said(&command) => said,
+            () = lent.ending.cancelled() => Said::Gone,
+        };
+        match said {
             Said::Report(Report::Started(_)) => {}
             Said::Failed(error) => return Err(refused(&words, &error)),
             Said::Report(_) | Said::Gone => {

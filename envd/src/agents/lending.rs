@@ -17,6 +17,8 @@ use envd_agents::{
     },
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     Shared, blocking,
     blueprint::{Blueprint, Ground as Drawn},
@@ -87,6 +89,7 @@ pub(super) async fn create(
         forked_from: None,
         warnings,
         expires: expiry(request.ttl_seconds),
+        ending: CancellationToken::new(),
         live: Arc::default(),
     });
     describe(shared, &lent).await
@@ -308,6 +311,7 @@ async fn end(shared: &Arc<Shared>, lent: &Arc<Lent>) -> u64 {
         .iter()
         .filter(|command| command.is_running())
         .count();
+    lent.ending.cancel();
     let live = lent.live.write().await.take();
     let ended = blocking(move || {
         drop(live);
@@ -326,6 +330,7 @@ pub(super) async fn destroy(
     id: &EnvironmentId,
 ) -> Result<EnvironmentDestroyed, Failure> {
     let lent = shared.environment(owner, id)?;
+    lent.ending.cancel();
     let discarded = super::project::count(&lent).await;
     if shared.all().environments.remove(id).is_none() {
         return Err(Failure::no_such_environment(id));
@@ -454,6 +459,7 @@ fn again(
         forked_from: Some(origin.id.clone()),
         warnings: origin.warnings.clone(),
         expires,
+        ending: CancellationToken::new(),
         live: Arc::default(),
     })
 }

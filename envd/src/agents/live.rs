@@ -173,6 +173,8 @@ pub(super) struct Lent {
     pub(super) forked_from: Option<EnvironmentId>,
     pub(super) warnings: Vec<String>,
     pub(super) expires: Option<Instant>,
+    /// Cancelled before it is ended: what waits for its PID 1, which somebody inside may hold up, waits no more.
+    pub(super) ending: CancellationToken,
     /// Commands and looks at files share it; what launches it anew has it alone. `None` once it is gone.
     pub(super) live: Arc<tokio::sync::RwLock<Option<Live>>>,
 }

@@ -180,6 +180,12 @@ fn step(
             sys::make_file_at(AT_FDCWD, name, 0o666)?;
             sys::bind(node, name)
         }
+        Operation::FreezeNode { directory, name } => {
+            let node = sys::open_at(table.need(directory)?, name, O_PATH, 0)?;
+            let frozen = sys::set_mount_attributes(node, MOUNT_ATTR_RDONLY);
+            sys::close(node);
+            frozen
+        }
         Operation::HandRoot { root } => sys::send(owner, &ROOT.to_ne_bytes(), &[table.need(root)?]),
         Operation::LandlockRuleset { to, files, scoped } => {
             table.put(to, sys::landlock_ruleset(files, scoped)?)

@@ -102,6 +102,8 @@ operations! {
     /// Bind a node of the host to a new file in an opened directory. By mount(2), which makes no mount namespace for what is
     /// not attached yet.
     29 Node { directory: Slot, name: &'p CStr, node: &'p CStr, }
+    /// Make the mount on a file in an opened directory read-only. A device works all the same; its mode and times stay.
+    30 FreezeNode { directory: Slot, name: &'p CStr, }
 }
 
 /// What to make where nothing is.

@@ -1,6 +1,7 @@
 //! A coding agent's side of `envd agent mcp`: raw lines of JSON-RPC, so that the server's library is not tested with itself.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio},
 };
@@ -16,6 +17,8 @@ pub struct Agent {
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     number: u64,
+    /// Answers that came before anybody waited for them.
+    early: BTreeMap<u64, Value>,
 }
 
 impl Agent {
@@ -39,6 +42,7 @@ impl Agent {
             input,
             output,
             number: 0,
+            early: BTreeMap::new(),
         };
         agent.ask(
             "initialize",
@@ -84,6 +88,9 @@ impl Agent {
     /// Waits for the answer to a request, whatever it is.
     pub fn answer(&mut self, number: u64) -> Value {
         loop {
+            if let Some(answer) = self.early.remove(&number) {
+                return answer;
+            }
             let mut line = String::new();
             let length = self
                 .output
@@ -91,8 +98,8 @@ impl Agent {
                 .expect("the server is there");
             assert!(length > 0, "the server is gone instead of answering");
             let message: Value = serde_json::from_str(&line).expect("JSON");
-            if message["id"] == number {
-                return message;
+            if let Some(id) = message["id"].as_u64() {
+                self.early.insert(id, message);
             }
         }
     }

@@ -462,7 +462,7 @@ static long procfs_writable(void) {
     return found ? 0 : -1;
 }
 
-/* --- two that are no attacks: what answers outside for a test, and what stands between envd and the kernel for a test --- */
+/* --- three that are no attacks: what writes so many bytes, what answers outside for a test, and what stands between envd and the kernel for a test --- */
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -482,6 +482,15 @@ static int without(char **words) {
 }
 
 #include <poll.h>
+static int flood(void) {
+    static char zeros[1 << 20];
+    for (long left = atol(argument); left > 0;) {
+        ssize_t wrote = write(1, zeros, left < (long)sizeof zeros ? left : (long)sizeof zeros);
+        if (wrote < 0) return 1;
+        left -= wrote;
+    }
+    return 0;
+}
 /* `attacker upstream=PORT,PORT...`: answers whoever connects with a line, and prints what it was sent; until its parent ends. */
 static int upstream(void) {
     struct pollfd listening[8];
@@ -585,6 +594,10 @@ int main(int count, char **words) {
     if (count == 2 && !strncmp(words[1], "upstream=", 9)) {
         argument = words[1] + 9;
         return upstream();
+    }
+    if (count == 2 && !strncmp(words[1], "flood=", 6)) {
+        argument = words[1] + 6;
+        return flood();
     }
     for (int i = 1; i < count; i++) {
         int done = attempt(words[i]);

@@ -87,7 +87,9 @@ impl Running {
             (Some(sender), read)
         } else {
             let null = Inside::new(&live.root).null();
-            (None, null.map_err(|error| internal(&error))?)
+            // It is always there; the mounts go with the last process inside.
+            let gone = |_| Failure::no_such_environment(&setup.environment);
+            (None, null.map_err(gone)?)
         };
         let standard = [stdin_end.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
         let limits = &live.parts.ground.blueprint.plan().limits;

@@ -32,8 +32,8 @@ pub(super) const MOST_TEXT: u64 = 16 << 20;
 /// Bytes of a matching line in an answer.
 const MOST_LINE: usize = 500;
 /// Bytes of a line that a pattern is looked for in, and bytes that a pattern may come to: together what cannot be interrupted.
-const MOST_MATCHED: usize = 64 << 10;
-const MOST_PATTERN: usize = 256 << 10;
+const MOST_MATCHED: usize = 16 << 10;
+const MOST_PATTERN: usize = 128 << 10;
 /// How deep a list and a search go: each level takes a descriptor and a part of the stack.
 const DEPTH: u32 = 64;
 /// Entries of a list.
@@ -76,6 +76,7 @@ fn refused(path: &str, error: io::Error) -> Failure {
         Some(Errno::ISDIR) => wrong("directory", "file"),
         Some(Errno::NOTDIR) => wrong("file", "directory"),
         Some(Errno::INVAL) => wrong("pipe, socket or device", "file"),
+        Some(Errno::LOOP) => wrong("link of procfs, or to itself", "file"),
         Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Failure::Unsupported {
             what: format!(
                 "open {path}: its permissions forbid it, or it is none of the environment's own files"

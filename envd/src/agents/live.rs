@@ -84,6 +84,8 @@ impl Drop for Body {
         let Ok(gone) = resident.pidfd().try_clone_to_owned() else {
             return;
         };
+        // Not by closing its connection alone: it may wait for a child that somebody inside has stopped.
+        let _ = rustix::process::pidfd_send_signal(&gone, rustix::process::Signal::KILL);
         drop(resident);
         // The kernel kills all that is inside; nothing in there can hold that up.
         while let Err(rustix::io::Errno::INTR) =

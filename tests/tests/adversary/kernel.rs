@@ -165,7 +165,12 @@ fn capabilities_and_set_user_id() {
     for ground in everyone() {
         let (mut agent, environment) = ground.agent();
         let mut attacks = all(
-            &["any_capability", "capset_all", "ambient", "xattr_capability"],
+            &[
+                "any_capability",
+                "capset_all",
+                "ambient",
+                "xattr_capability",
+            ],
             &["EPERM"],
         );
         attacks.push(("xattr_trusted", &["EPERM"]));
@@ -180,7 +185,14 @@ fn capabilities_and_set_user_id() {
         let output = agent.run(&environment, script);
         assert_eq!(
             output.split_whitespace().collect::<Vec<_>>(),
-            ["any_capability:", "EPERM", "NoNewPrivs:", "1", "Seccomp:", "2"],
+            [
+                "any_capability:",
+                "EPERM",
+                "NoNewPrivs:",
+                "1",
+                "Seccomp:",
+                "2"
+            ],
             "as {}",
             ground.user
         );

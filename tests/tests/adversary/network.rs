@@ -24,34 +24,86 @@ fn ways_past_the_proxy() {
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         datagrams.set_nonblocking(true).unwrap();
-        let (port, other) = (listener.local_addr().unwrap().port(), datagrams.local_addr().unwrap().port());
+        let (port, other) = (
+            listener.local_addr().unwrap().port(),
+            datagrams.local_addr().unwrap().port(),
+        );
         let mut agent = Agent::start(&ground, &["--allow-host", "*.example.org"]);
-        for network in [json!("none"), json!({"allow": []}), json!({"allow": ["a.example.org"]})] {
+        for network in [
+            json!("none"),
+            json!({"allow": []}),
+            json!({"allow": ["a.example.org"]}),
+        ] {
             let environment = agent.create(json!({"network": network}));
             let unreachable: &[&str] = &["ENETUNREACH", "EADDRNOTAVAIL"];
             let mut attacks: Vec<(String, &[&str])> = Vec::new();
-            for target in ["192.0.2.1,80", "169.254.169.254,80", "8.8.8.8,53", "2001:db8::1,80", "fe80::1,80"] {
+            for target in [
+                "192.0.2.1,80",
+                "169.254.169.254,80",
+                "8.8.8.8,53",
+                "2001:db8::1,80",
+                "fe80::1,80",
+            ] {
                 for way in ["tcp", "mptcp", "udp", "udplite"] {
-                    attacks.push((format!("{way}={target}"), &["ENETUNREACH", "EADDRNOTAVAIL", "EINVAL", "EPROTONOSUPPORT"]));
+                    attacks.push((
+                        format!("{way}={target}"),
+                        &["ENETUNREACH", "EADDRNOTAVAIL", "EINVAL", "EPROTONOSUPPORT"],
+                    ));
                 }
             }
             for way in ["sctp=192.0.2.1,80", "dccp=192.0.2.1,80"] {
-                attacks.push((way.to_owned(), &["EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "ENETUNREACH", "EADDRNOTAVAIL"]));
+                attacks.push((
+                    way.to_owned(),
+                    &[
+                        "EPROTONOSUPPORT",
+                        "ESOCKTNOSUPPORT",
+                        "ENETUNREACH",
+                        "EADDRNOTAVAIL",
+                    ],
+                ));
             }
             attacks.push((format!("tcp=127.0.0.1,{port}"), &["ECONNREFUSED"]));
-            attacks.push((format!("tcp=::1,{port}"), &["ECONNREFUSED", "EADDRNOTAVAIL", "EAFNOSUPPORT"]));
+            attacks.push((
+                format!("tcp=::1,{port}"),
+                &["ECONNREFUSED", "EADDRNOTAVAIL", "EAFNOSUPPORT"],
+            ));
             attacks.push(("tcp=0.0.0.0,22".to_owned(), &["ECONNREFUSED"]));
-            attacks.push(("icmp=192.0.2.1,0".to_owned(), &["EACCES", "EPERM", "EPROTONOSUPPORT"]));
+            attacks.push((
+                "icmp=192.0.2.1,0".to_owned(),
+                &["EACCES", "EPERM", "EPROTONOSUPPORT"],
+            ));
             let refused: &[&str] = &["EPERM"];
-            for way in ["raw_four", "raw_six", "packet", "vsock", "vsock_high", "crypto", "other_family"] {
+            for way in [
+                "raw_four",
+                "raw_six",
+                "packet",
+                "vsock",
+                "vsock_high",
+                "crypto",
+                "other_family",
+            ] {
                 attacks.push((way.to_owned(), refused));
             }
-            let attacks: Vec<(&str, &[&str])> = attacks.iter().map(|(name, outcomes)| (&**name, *outcomes)).collect();
+            let attacks: Vec<(&str, &[&str])> = attacks
+                .iter()
+                .map(|(name, outcomes)| (&**name, *outcomes))
+                .collect();
             held(&mut agent, &environment, ground.user, &attacks);
             // A datagram to a port of one's own loopback is sent, and reaches nobody outside.
-            shell(&mut agent, &environment, &format!("attacker udp=127.0.0.1,{other}"));
-            assert!(listener.accept().is_err() && datagrams.recv(&mut [0; 8]).is_err(), "{network} as {}", ground.user);
-            let devices = agent.run(&environment, "tail -n +3 /proc/net/dev | grep -v lo:; tail -n +2 /proc/net/route; true");
+            shell(
+                &mut agent,
+                &environment,
+                &format!("attacker udp=127.0.0.1,{other}"),
+            );
+            assert!(
+                listener.accept().is_err() && datagrams.recv(&mut [0; 8]).is_err(),
+                "{network} as {}",
+                ground.user
+            );
+            let devices = agent.run(
+                &environment,
+                "tail -n +3 /proc/net/dev | grep -v lo:; tail -n +2 /proc/net/route; true",
+            );
             assert_eq!(devices, "", "{network}");
             let proxied = json!({"allow": ["a.example.org"]}) == network;
             let unset = "env -u https_proxy -u http_proxy -u ALL_PROXY attacker tcp=192.0.2.1,443 tcp=127.0.0.1,3128";
@@ -59,9 +111,17 @@ fn ways_past_the_proxy() {
             assert!(output.contains("192.0.2.1,443: ENETUNREACH"), "{output}");
             // An empty list has a proxy, which allows nothing (below); no list has none.
             if network == json!("none") {
-                held(&mut agent, &environment, ground.user, &[("tcp=127.0.0.1,3128", &["ECONNREFUSED"])]);
+                held(
+                    &mut agent,
+                    &environment,
+                    ground.user,
+                    &[("tcp=127.0.0.1,3128", &["ECONNREFUSED"])],
+                );
             }
-            assert_eq!(output.contains("3128: SUCCEEDED"), proxied || network != json!("none"));
+            assert_eq!(
+                output.contains("3128: SUCCEEDED"),
+                proxied || network != json!("none")
+            );
             assert!(!unreachable.is_empty());
         }
         agent.leave();
@@ -70,11 +130,15 @@ fn ways_past_the_proxy() {
 
 /// What the proxy answers to bytes sent to it from inside.
 fn ask(agent: &mut Agent, environment: &str, bytes: &[u8]) -> String {
-    let write = json!({"path": "/tmp/question", "content": STANDARD.encode(bytes), "encoding": "base64"});
+    let write =
+        json!({"path": "/tmp/question", "content": STANDARD.encode(bytes), "encoding": "base64"});
     agent.ok("file_write", on(environment, write));
     let ended = agent.ok(
         "command_run",
-        on(environment, json!({"command": "nc 127.0.0.1 3128 < /tmp/question | head -c 4096"})),
+        on(
+            environment,
+            json!({"command": "nc 127.0.0.1 3128 < /tmp/question | head -c 4096"}),
+        ),
     );
     ended["stdout"]["head"].as_str().unwrap().to_owned()
 }
@@ -89,7 +153,11 @@ fn an_empty_list() {
         let mut agent = Agent::start(&ground, &["--allow-host", "a.example.org"]);
         let environment = agent.create(json!({"network": {"allow": []}}));
         for name in ["a.example.org", "example.com", "localhost"] {
-            let answer = ask(&mut agent, &environment, format!("CONNECT {name}:443 HTTP/1.1\r\nHost: {name}\r\n\r\n").as_bytes());
+            let answer = ask(
+                &mut agent,
+                &environment,
+                format!("CONNECT {name}:443 HTTP/1.1\r\nHost: {name}\r\n\r\n").as_bytes(),
+            );
             assert!(answer.starts_with("HTTP/1.1 4"), "{name}: {answer}");
         }
         agent.leave();
@@ -137,16 +205,41 @@ fn names_that_are_read_differently() {
             "*",
             "*.example.org",
         ] {
-            let answer = ask(&mut agent, &environment, format!("CONNECT {name}:443 HTTP/1.1\r\nHost: {name}:443\r\n\r\n").as_bytes());
-            assert!(answer.starts_with("HTTP/1.1 4"), "{name:?} as {}: {answer}", ground.user);
-            let answer = ask(&mut agent, &environment, format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n\r\n").as_bytes());
-            assert!(answer.starts_with("HTTP/1.1 4"), "{name:?} as {}: {answer}", ground.user);
+            let answer = ask(
+                &mut agent,
+                &environment,
+                format!("CONNECT {name}:443 HTTP/1.1\r\nHost: {name}:443\r\n\r\n").as_bytes(),
+            );
+            assert!(
+                answer.starts_with("HTTP/1.1 4"),
+                "{name:?} as {}: {answer}",
+                ground.user
+            );
+            let answer = ask(
+                &mut agent,
+                &environment,
+                format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n\r\n").as_bytes(),
+            );
+            assert!(
+                answer.starts_with("HTTP/1.1 4"),
+                "{name:?} as {}: {answer}",
+                ground.user
+            );
         }
         // Capitals are the same name; it is allowed, and only does not resolve.
-        let answer = ask(&mut agent, &environment, b"CONNECT A.Example.ORG:443 HTTP/1.1\r\nHost: A.Example.ORG:443\r\n\r\n");
+        let answer = ask(
+            &mut agent,
+            &environment,
+            b"CONNECT A.Example.ORG:443 HTTP/1.1\r\nHost: A.Example.ORG:443\r\n\r\n",
+        );
         assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
         for port in ["22", "25", "80443", "0443", "-1", "443 ", "https"] {
-            let answer = ask(&mut agent, &environment, format!("CONNECT a.example.org:{port} HTTP/1.1\r\nHost: a.example.org\r\n\r\n").as_bytes());
+            let answer = ask(
+                &mut agent,
+                &environment,
+                format!("CONNECT a.example.org:{port} HTTP/1.1\r\nHost: a.example.org\r\n\r\n")
+                    .as_bytes(),
+            );
             assert!(answer.starts_with("HTTP/1.1 4"), "{port}: {answer}");
         }
         agent.leave();
@@ -163,17 +256,42 @@ fn the_proxy_of_somebody_else() {
     for ground in everyone() {
         let mut agent = Agent::start(&ground, &["--allow-host", "a.example.org"]);
         let granted = agent.create(json!({"network": {"allow": ["a.example.org"]}}));
-        held(&mut agent, &granted, ground.user, &[("tcp=127.0.0.1,3128", &["SUCCEEDED"])]);
+        held(
+            &mut agent,
+            &granted,
+            ground.user,
+            &[("tcp=127.0.0.1,3128", &["SUCCEEDED"])],
+        );
         let other = agent.create(json!({}));
-        held(&mut agent, &other, ground.user, &[("tcp=127.0.0.1,3128", &["ECONNREFUSED"])]);
+        held(
+            &mut agent,
+            &other,
+            ground.user,
+            &[("tcp=127.0.0.1,3128", &["ECONNREFUSED"])],
+        );
         let mut neighbour = Agent::start(&ground, &[]);
         let third = neighbour.create(json!({}));
-        held(&mut neighbour, &third, ground.user, &[("tcp=127.0.0.1,3128", &["ECONNREFUSED"])]);
-        assert!(TcpStream::connect("127.0.0.1:3128").is_err(), "anybody reaches it");
+        held(
+            &mut neighbour,
+            &third,
+            ground.user,
+            &[("tcp=127.0.0.1,3128", &["ECONNREFUSED"])],
+        );
+        assert!(
+            TcpStream::connect("127.0.0.1:3128").is_err(),
+            "anybody reaches it"
+        );
         // A fork has one of its own, with the same list.
         let forks = agent.ok("environment_fork", on(&granted, json!({})));
-        let fork = forks["environments"][0]["environment"].as_str().unwrap().to_owned();
-        let answer = ask(&mut agent, &fork, b"CONNECT b.example.org:443 HTTP/1.1\r\nHost: b.example.org\r\n\r\n");
+        let fork = forks["environments"][0]["environment"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let answer = ask(
+            &mut agent,
+            &fork,
+            b"CONNECT b.example.org:443 HTTP/1.1\r\nHost: b.example.org\r\n\r\n",
+        );
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
         neighbour.leave();
         agent.leave();
@@ -211,12 +329,15 @@ impl Wild {
         let hosts = ground.path("hosts");
         std::fs::write(
             &hosts,
-            "11.0.0.2 good.example.org other.example.org\n169.254.169.254 meta.example.org\n\
-             127.0.0.1 loop.example.org localhost\n10.0.0.1 private.example.org\n11.0.0.1 own.example.org\n\
-             ::ffff:169.254.169.254 mapped.example.org\n",
+            // With the dot that keeps search domains away.
+            "11.0.0.2 good.example.org. other.example.org.\n169.254.169.254 meta.example.org.\n\
+             127.0.0.1 loop.example.org. localhost\n10.0.0.1 private.example.org.\n11.0.0.1 own.example.org.\n\
+             ::ffff:169.254.169.254 mapped.example.org.\n",
         )
         .unwrap();
         set_mode(&hosts, 0o644);
+        // In there nothing can be fetched.
+        ground.envd(&["run", "--", "true"]).ok();
         let record = ground.path("tmp").join("record");
         let envd = ground.envd_command(&[]).get_program().to_owned();
         let mut command: Command = ground.command("unshare");
@@ -237,6 +358,8 @@ impl Wild {
             ip link set near up
             echo go > \"$2.go\"
             until grep -q listening \"$2\"; do sleep 0.01; done
+            \"$3\" upstream=443,80 > \"$2.near\" 2>&1 < /dev/null &
+            until grep -q listening \"$2.near\"; do sleep 0.01; done
             exec \"$0\" agent mcp --allow-host '*.example.org' --allow-host '*.example.org:8080'";
         command
             .args(["--net", "--mount", "sh", "-c", script])
@@ -245,8 +368,13 @@ impl Wild {
             .arg(&record)
             .arg(ground.attacker());
         let mut agent = Agent::by(&mut command);
-        let names = ["good", "meta", "loop", "private", "own", "mapped", "nowhere"];
-        let mut list: Vec<String> = names.iter().map(|name| format!("{name}.example.org")).collect();
+        let names = [
+            "good", "meta", "loop", "private", "own", "mapped", "nowhere",
+        ];
+        let mut list: Vec<String> = names
+            .iter()
+            .map(|name| format!("{name}.example.org"))
+            .collect();
         list.push("good.example.org:8080".to_owned());
         let environment = agent.create(json!({"network": {"allow": list}}));
         Self {
@@ -281,22 +409,51 @@ fn names_that_point_inside_other_names_in_tunnels_and_smuggled_requests() {
     for ground in everyone() {
         let mut wild = Wild::start(&ground);
         let connect = |name: &str, then: &[u8]| {
-            [format!("CONNECT {name}:443 HTTP/1.1\r\nHost: {name}:443\r\n\r\n").as_bytes(), then].concat()
+            [
+                format!("CONNECT {name}:443 HTTP/1.1\r\nHost: {name}:443\r\n\r\n").as_bytes(),
+                then,
+            ]
+            .concat()
         };
-        let passed = wild.ask(&connect("good.example.org", &client_hello("good.example.org")));
-        assert!(passed.starts_with("HTTP/1.1 200") && passed.contains("upstream 443"), "as {}: {passed}", ground.user);
-        let passed = wild.ask(b"GET http://good.example.org/ HTTP/1.1\r\nHost: good.example.org\r\n\r\n");
+        let passed = wild.ask(&connect(
+            "good.example.org",
+            &client_hello("good.example.org"),
+        ));
+        assert!(
+            passed.starts_with("HTTP/1.1 200") && passed.contains("upstream 443"),
+            "as {}: {passed}",
+            ground.user
+        );
+        let passed =
+            wild.ask(b"GET http://good.example.org/ HTTP/1.1\r\nHost: good.example.org\r\n\r\n");
         assert!(passed.contains("upstream 80"), "{passed}");
         let before = wild.record();
         for name in ["meta", "loop", "private", "own", "mapped"] {
-            let answer = wild.ask(&connect(&format!("{name}.example.org"), &client_hello("good.example.org")));
-            assert!(answer.starts_with("HTTP/1.1 403"), "{name} as {}: {answer}", ground.user);
+            let answer = wild.ask(&connect(
+                &format!("{name}.example.org"),
+                &client_hello("good.example.org"),
+            ));
+            assert!(
+                answer.starts_with("HTTP/1.1 403"),
+                "{name} as {}: {answer}",
+                ground.user
+            );
         }
-        for hello in ["other.example.org", "evil.example", "GOOD.example.org.evil", ""] {
+        for hello in [
+            "other.example.org",
+            "evil.example",
+            "GOOD.example.org.evil",
+            "",
+        ] {
             let answer = wild.ask(&connect("good.example.org", &client_hello(hello)));
             assert!(!answer.contains("upstream"), "{hello}: {answer}");
         }
-        for first in [&b"SSH-2.0-x\r\n"[..], b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"\x00\x01", b"\x16\x03\x01\x00\x02\x00\x00"] {
+        for first in [
+            &b"SSH-2.0-x\r\n"[..],
+            b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+            b"\x00\x01",
+            b"\x16\x03\x01\x00\x02\x00\x00",
+        ] {
             let answer = wild.ask(&connect("good.example.org", first));
             assert!(!answer.contains("upstream"), "{first:?}: {answer}");
         }
@@ -310,15 +467,25 @@ fn names_that_point_inside_other_names_in_tunnels_and_smuggled_requests() {
             "X: y\r\n Host: evil.example\r\n",
             "X: y\nHost: evil.example\r\n",
         ] {
-            let request = format!("POST http://good.example.org/ HTTP/1.1\r\nHost: good.example.org\r\n{head}\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: good.example.org\r\n\r\n");
+            let request = format!(
+                "POST http://good.example.org/ HTTP/1.1\r\nHost: good.example.org\r\n{head}\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: good.example.org\r\n\r\n"
+            );
             let answer = wild.ask(request.as_bytes());
             assert!(answer.starts_with("HTTP/1.1 4"), "{head:?}: {answer}");
         }
-        assert_eq!(wild.record(), before, "as {}: nothing more was sent", ground.user);
+        assert_eq!(
+            wild.record(),
+            before,
+            "as {}: nothing more was sent",
+            ground.user
+        );
         // A second request after a first that is whole is not passed on.
         wild.ask(b"GET http://good.example.org/first HTTP/1.1\r\nHost: good.example.org\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: evil.example\r\n\r\n");
         let record = wild.record();
-        assert!(record.contains("/first") && !record.contains("smuggled"), "{record}");
+        assert!(
+            record.contains("/first") && !record.contains("smuggled"),
+            "{record}"
+        );
         let attacks = all(&["tcp=11.0.0.2,443", "udp=11.0.0.2,443"], &["ENETUNREACH"]);
         held(&mut wild.agent, &wild.environment, ground.user, &attacks);
         wild.agent.leave();
@@ -336,7 +503,12 @@ fn the_machines_network_is_not_had_by_asking() {
         let mut agent = Agent::start(&ground, options);
         agent.fails("environment_create", json!({"network": "host"}));
         let environment = agent.create(json!({}));
-        held(&mut agent, &environment, ground.user, &[("tcp=192.0.2.1,80", &["ENETUNREACH"])]);
+        held(
+            &mut agent,
+            &environment,
+            ground.user,
+            &[("tcp=192.0.2.1,80", &["ENETUNREACH"])],
+        );
         agent.leave();
     }
 }

@@ -81,7 +81,10 @@ fn the_launchers_own_program_is_sealed() {
         let (mut agent, environment) = ground.agent();
         let started = agent.ok(
             "command_start",
-            on(&environment, json!({"command": ["attacker", "overwrite_launcher"]})),
+            on(
+                &environment,
+                json!({"command": ["attacker", "overwrite_launcher"]}),
+            ),
         );
         let outcome = loop {
             let execute = on(&environment, json!({"command": ["/proc/self/exe"]}));
@@ -111,7 +114,10 @@ fn inherited_descriptors() {
         let envd = ground.envd_command(&[]).get_program().to_owned();
         let mut command = ground.command("sh");
         command
-            .args(["-c", "exec 7<\"$0\" 8<\"$0\" 9<\"$0\"; exec \"$1\" agent mcp"])
+            .args([
+                "-c",
+                "exec 7<\"$0\" 8<\"$0\" 9<\"$0\"; exec \"$1\" agent mcp",
+            ])
             .arg(&secret)
             .arg(envd);
         let mut agent = Agent::by(&mut command);
@@ -119,9 +125,16 @@ fn inherited_descriptors() {
         let script = "for number in $(ls /proc/self/fd); do echo $number; done; cat <&7; cat <&9";
         let output = shell(&mut agent, &environment, script);
         // The third is the one that ls reads the directory with.
-        assert!(output.starts_with("0\n1\n2\n3\n"), "as {}: {output}", ground.user);
+        assert!(
+            output.starts_with("0\n1\n2\n3\n"),
+            "as {}: {output}",
+            ground.user
+        );
         assert!(!output.contains("secret"), "as {}: {output}", ground.user);
-        assert!(!output.contains("\n7\n") && !output.contains("\n9\n"), "{output}");
+        assert!(
+            !output.contains("\n7\n") && !output.contains("\n9\n"),
+            "{output}"
+        );
         agent.leave();
     }
 }
@@ -187,7 +200,14 @@ fn the_terminal_of_whoever_started_the_server() {
         let line = format!("{} agent mcp --http 127.0.0.1:0", envd.display());
         let mut command = ground.command("script");
         command
-            .args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"])
+            .args([
+                "--quiet",
+                "--return",
+                "--flush",
+                "--command",
+                &line,
+                "/dev/null",
+            ])
             .env("ENVD_MCP_TOKEN", &token)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -197,7 +217,11 @@ fn the_terminal_of_whoever_started_the_server() {
         let mut shown = BufReader::new(child.stdout.take().unwrap());
         let mut first = String::new();
         shown.read_line(&mut first).unwrap();
-        let url = first.trim().strip_prefix("serving ").expect(&first).to_owned();
+        let url = first
+            .trim()
+            .strip_prefix("serving ")
+            .expect(&first)
+            .to_owned();
         let mut http = crate::calls::Http::open(&url, &token);
         let environment = http.call("environment_create", json!({}));
         let environment = environment["structuredContent"]["environment"].clone();
@@ -207,7 +231,10 @@ fn the_terminal_of_whoever_started_the_server() {
         let pid = Pid::from_raw(child.id().cast_signed());
         let _ = nix::sys::signal::killpg(pid, Signal::SIGTERM);
         let ended = wait(&mut child, PATIENCE);
-        let listed = listed["structuredContent"]["stdout"]["head"].as_str().unwrap().to_owned();
+        let listed = listed["structuredContent"]["stdout"]["head"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert!(!listed.contains("console"), "as {}: {listed}", ground.user);
         let mut rest = String::new();
         let _ = std::io::Read::read_to_string(&mut shown, &mut rest);
@@ -233,7 +260,10 @@ fn escape_sequences_in_what_the_server_logs() {
         for (tool, more) in [
             ("command_run", json!({"command": [evil, evil]})),
             ("command_run", json!({"command": "true", "cwd": evil})),
-            ("command_run", json!({"command": "true", "env": {evil: evil}})),
+            (
+                "command_run",
+                json!({"command": "true", "env": {evil: evil}}),
+            ),
             ("file_read", json!({"path": evil})),
             ("file_write", json!({"path": evil, "content": evil})),
             ("file_search", json!({"pattern": evil, "glob": evil})),
@@ -250,7 +280,11 @@ fn escape_sequences_in_what_the_server_logs() {
         let logged = reader.join().unwrap();
         let raw = |c: &char| c.is_control() && *c != '\n' && *c != '\t';
         let found: Vec<char> = logged.chars().filter(raw).collect();
-        assert!(found.is_empty(), "as {}: {found:?} in\n{logged}", ground.user);
+        assert!(
+            found.is_empty(),
+            "as {}: {found:?} in\n{logged}",
+            ground.user
+        );
     }
 }
 
@@ -290,11 +324,19 @@ fn double_forks_sessions_and_ignored_signals() {
         let environment = agent.create(json!({}));
         deaf(&mut agent, &environment);
         agent.leave();
-        assert_eq!(watch.left_for_good(), Vec::<String>::new(), "left by a client that leaves");
+        assert_eq!(
+            watch.left_for_good(),
+            Vec::<String>::new(),
+            "left by a client that leaves"
+        );
         let (mut agent, environment) = ground.agent();
         deaf(&mut agent, &environment);
         agent.kill();
-        assert_eq!(watch.left_for_good(), Vec::<String>::new(), "left by a server that is killed");
+        assert_eq!(
+            watch.left_for_good(),
+            Vec::<String>::new(),
+            "left by a server that is killed"
+        );
     }
 }
 
@@ -339,7 +381,10 @@ fn a_killed_client_and_a_killed_pid_1() {
         let envd = ground.envd_command(&[]).get_program().to_owned();
         let mut client = ground
             .command("sh")
-            .args(["-c", "(cat; exec sleep 10000) | setsid \"$0\" agent mcp > answers"])
+            .args([
+                "-c",
+                "(cat; exec sleep 10000) | setsid \"$0\" agent mcp > answers",
+            ])
             .arg(envd)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -365,9 +410,14 @@ fn a_killed_client_and_a_killed_pid_1() {
         while !answered(2) {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        nix::sys::signal::killpg(Pid::from_raw(client.id().cast_signed()), Signal::SIGKILL).unwrap();
+        nix::sys::signal::killpg(Pid::from_raw(client.id().cast_signed()), Signal::SIGKILL)
+            .unwrap();
         client.wait().unwrap();
-        assert_eq!(watch.left_for_good(), Vec::<String>::new(), "left by a killed client");
+        assert_eq!(
+            watch.left_for_good(),
+            Vec::<String>::new(),
+            "left by a killed client"
+        );
     }
 }
 
@@ -379,7 +429,8 @@ fn inits(server: u32) -> Vec<Pid> {
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
             .filter(|pid| {
-                let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                let status =
+                    std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
                 status.contains(&format!("\nPPid:\t{of}\n"))
             })
             .collect()
@@ -397,7 +448,8 @@ fn inits(server: u32) -> Vec<Pid> {
 fn a_child_that_holds_the_output_open() {
     for ground in everyone() {
         let (mut agent, environment) = ground.agent();
-        let script = "echo parent; setsid sh -c 'trap \"\" HUP TERM; while :; do sleep 1000; done' & ";
+        let script =
+            "echo parent; setsid sh -c 'trap \"\" HUP TERM; while :; do sleep 1000; done' & ";
         assert_eq!(agent.run(&environment, script), "parent\n");
         let destroyed = agent.ok("environment_destroy", on(&environment, json!({})));
         assert_eq!(destroyed["environment"], environment);
@@ -417,7 +469,10 @@ fn commands_that_are_stopped_before_they_begin() {
         let start = on(&environment, json!({"command": ["attacker", "stop_all"]}));
         let started = agent.ok("command_start", start);
         let poll = json!({"command": started["command"], "wait_seconds": 60});
-        assert_eq!(agent.ok("command_poll", poll)["stdout"]["text"], "stopping\n");
+        assert_eq!(
+            agent.ok("command_poll", poll)["stdout"]["text"],
+            "stopping\n"
+        );
         let mut waiting = Vec::new();
         for _ in 0..8 {
             let run = json!({"name": "command_run", "arguments": on(&environment, json!({"command": "true"}))});
@@ -458,7 +513,10 @@ fn forks_and_creations_that_are_cancelled_halfway() {
     }
     let listed = agent.ok("environment_list", json!({}));
     for lent in listed["environments"].as_array().unwrap() {
-        agent.ok("environment_destroy", json!({"environment": lent["environment"]}));
+        agent.ok(
+            "environment_destroy",
+            json!({"environment": lent["environment"]}),
+        );
     }
     let mut left = Vec::new();
     for _ in 0..500 {
@@ -468,7 +526,11 @@ fn forks_and_creations_that_are_cancelled_halfway() {
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    assert_eq!(left, Vec::<Pid>::new(), "processes of environments that nobody has");
+    assert_eq!(
+        left,
+        Vec::<Pid>::new(),
+        "processes of environments that nobody has"
+    );
     agent.leave();
     watch.assert_nothing_left();
 }

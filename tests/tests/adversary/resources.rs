@@ -45,8 +45,9 @@ fn ten_gigabytes_without_a_newline() {
     let Some(ground) = one() else { return };
     let (mut agent, environment) = ground.agent();
     const TOTAL: u64 = 10_000_000_000;
-    let line = format!("head -c {TOTAL} /dev/zero");
-    let run = json!({"name": "command_run", "arguments": on(&environment, json!({"command": line}))});
+    let line = format!("attacker flood={TOTAL}");
+    let run =
+        json!({"name": "command_run", "arguments": on(&environment, json!({"command": line}))});
     let number = agent.request("tools/call", &run);
     let mut most = 0;
     let mut kept = 0;
@@ -58,10 +59,18 @@ fn ten_gigabytes_without_a_newline() {
     most = most.max(resident(agent.pid()));
     kept = kept.max(disk(&ground.store().join("tmp"), agent.pid()));
     let ended = &answer["result"]["structuredContent"];
-    assert_eq!(ended["stdout"]["total_bytes"], TOTAL, "{:?}", ended["exit_code"]);
-    let shown = ended["stdout"]["head"].as_str().unwrap().len() + ended["stdout"]["tail"].as_str().unwrap().len();
+    assert_eq!(
+        ended["stdout"]["total_bytes"], TOTAL,
+        "{:?}",
+        ended["exit_code"]
+    );
+    let shown = ended["stdout"]["head"].as_str().unwrap().len()
+        + ended["stdout"]["tail"].as_str().unwrap().len();
     let omitted = ended["stdout"]["omitted_bytes"].as_u64().unwrap();
-    assert!(shown < 100_000 && omitted > TOTAL - 100_000, "{shown} {omitted}");
+    assert!(
+        shown < 100_000 && omitted > TOTAL - 100_000,
+        "{shown} {omitted}"
+    );
     assert!(most < 150 << 20, "{most} bytes of memory");
     assert!(kept < 1200 << 20, "{kept} bytes of disk");
     agent.leave();
@@ -77,8 +86,11 @@ fn a_client_that_does_not_read() {
     let (mut agent, environment) = ground.agent();
     let mut numbers = Vec::new();
     // Answers and progress of these come to many times what a pipe holds.
-    for token in 0..12 {
-        let arguments = on(&environment, json!({"command": "yes output | head -c 60000000", "output_bytes": 900_000}));
+    for token in 0..8 {
+        let arguments = on(
+            &environment,
+            json!({"command": "attacker flood=20000000", "output_bytes": 900_000}),
+        );
         let call = json!({"name": "command_run", "arguments": arguments, "_meta": {"progressToken": token}});
         numbers.push(agent.request("tools/call", &call));
     }
@@ -95,7 +107,11 @@ fn a_client_that_does_not_read() {
     for number in numbers {
         let answer = agent.answer(number);
         let ended = &answer["result"]["structuredContent"];
-        assert_eq!(ended["stdout"]["total_bytes"], 60_000_000, "{}", ended["state"]);
+        assert_eq!(
+            ended["stdout"]["total_bytes"], 20_000_000,
+            "{}",
+            ended["state"]
+        );
     }
     agent.leave();
 }
@@ -107,8 +123,12 @@ fn processes_inside(server: u32) -> usize {
     while let Some(of) = known.pop() {
         let tasks = std::fs::read_dir(format!("/proc/{of}/task"));
         for task in tasks.into_iter().flatten().flatten() {
-            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            let children: Vec<u32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+            let children =
+                std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let children: Vec<u32> = children
+                .split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect();
             count += children.len();
             known.extend(children);
         }
@@ -126,7 +146,10 @@ fn answers_larger_than_any_client_wants() {
     let (mut agent, environment) = ground.agent();
     let huge = 1_000_000_000_000_u64;
     for (tool, more) in [
-        ("command_run", json!({"command": "yes output | head -c 30000000", "output_bytes": huge})),
+        (
+            "command_run",
+            json!({"command": "yes output | head -c 30000000", "output_bytes": huge}),
+        ),
         ("changes_diff", json!({"diff_bytes": huge})),
     ] {
         agent.run(&environment, "seq 3000000 > many; seq 3000000 > more");
@@ -135,7 +158,13 @@ fn answers_larger_than_any_client_wants() {
             assert!(length < 5_000_000, "{tool}: {length} bytes");
         }
     }
-    let started = agent.ok("command_start", on(&environment, json!({"command": "yes output | head -c 30000000"})));
+    let started = agent.ok(
+        "command_start",
+        on(
+            &environment,
+            json!({"command": "yes output | head -c 30000000"}),
+        ),
+    );
     let poll = json!({"command": started["command"], "wait_seconds": 5, "output_bytes": huge});
     if let Some((answer, _)) = agent.try_call("command_poll", poll) {
         let length = answer.to_string().len();
@@ -161,9 +190,17 @@ fn more_commands_than_there_are_places() {
                 (result, false) => started.push(result["structuredContent"]["command"].clone()),
             }
         }
-        assert!(refused > 0 && started.len() >= 200, "as {}: {refused} {}", ground.user, started.len());
+        assert!(
+            refused > 0 && started.len() >= 200,
+            "as {}: {refused} {}",
+            ground.user,
+            started.len()
+        );
         for command in &started[..10] {
-            agent.ok("command_signal", json!({"command": command, "signal": "KILL"}));
+            agent.ok(
+                "command_signal",
+                json!({"command": command, "signal": "KILL"}),
+            );
             let wait = json!({"command": command, "wait_seconds": 60});
             while agent.ok("command_poll", wait.clone())["state"] == "running" {}
         }
@@ -184,21 +221,31 @@ fn sparse_files() {
     for ground in everyone() {
         let mut agent = Agent::start(&ground, &[]);
         let environment = agent.create(json!({}));
-        agent.run(&environment, "truncate -s 1T huge; truncate -s 1T /tmp/huge; echo fine > fine");
+        agent.run(&environment, "for file in huge /tmp/huge; do dd if=/dev/zero of=$file bs=1 count=1 seek=1000000000000 2> /dev/null || exit; done; \
+             echo fine > fine");
         agent.fails("file_read", on(&environment, json!({"path": "huge"})));
         let edits = json!([{"old": "a", "new": "b"}]);
-        agent.fails("file_edit", on(&environment, json!({"path": "/tmp/huge", "edits": edits})));
+        agent.fails(
+            "file_edit",
+            on(&environment, json!({"path": "/tmp/huge", "edits": edits})),
+        );
         agent.ok("file_search", on(&environment, json!({"pattern": "x"})));
         let diff = agent.ok("changes_diff", on(&environment, json!({})));
-        assert!(diff["diff"]["head"].as_str().unwrap().contains("huge"), "{diff}");
-        let answer = agent.ok("changes_apply", on(&environment, json!({"paths": ["huge"]})));
+        assert!(diff.to_string().contains("huge"), "{diff}");
+        let answer = agent.ok(
+            "changes_apply",
+            on(&environment, json!({"paths": ["huge"]})),
+        );
         let project = ground.project();
         if answer["applied"] == json!(["huge"]) {
             use std::os::unix::fs::MetadataExt as _;
             let blocks = std::fs::metadata(project.join("huge")).unwrap().blocks();
             assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
         }
-        agent.ok("changes_apply", on(&environment, json!({"paths": ["fine"]})));
+        agent.ok(
+            "changes_apply",
+            on(&environment, json!({"paths": ["fine"]})),
+        );
         assert!(project.join("fine").exists());
         assert!(resident(agent.pid()) < 150 << 20);
         agent.leave();

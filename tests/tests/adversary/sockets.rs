@@ -21,7 +21,11 @@ fn met(listener: &UnixListener) -> bool {
 
 /// What the attacker's program comes to outside, as the same user.
 fn outside(ground: &Ground, attack: &str) -> String {
-    let output = ground.command(ground.attacker()).arg(attack).output().unwrap();
+    let output = ground
+        .command(ground.attacker())
+        .arg(attack)
+        .output()
+        .unwrap();
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -54,9 +58,18 @@ fn sockets_with_a_path() {
         let (mut agent, environment) = ground.agent();
         for (path, listener) in &listeners {
             let attack = format!("unix_path={}", path.display());
-            assert_eq!(outside(&ground, &attack), format!("{attack}: SUCCEEDED"), "as {}", ground.user);
+            assert_eq!(
+                outside(&ground, &attack),
+                format!("{attack}: SUCCEEDED"),
+                "as {}",
+                ground.user
+            );
             assert!(met(listener));
-            let attacks = all(std::slice::from_ref(&attack.as_str()), &["ENOENT", "ECONNREFUSED", "EACCES"]).to_vec();
+            let attacks = all(
+                std::slice::from_ref(&attack.as_str()),
+                &["ENOENT", "ECONNREFUSED", "EACCES"],
+            )
+            .to_vec();
             held(&mut agent, &environment, ground.user, &attacks);
             assert!(!met(listener), "{} as {}", path.display(), ground.user);
         }
@@ -71,7 +84,12 @@ fn sockets_with_a_path() {
             "/tmp/.X11-unix/X0",
         ] {
             let attack = format!("unix_path={well_known}");
-            held(&mut agent, &environment, ground.user, &[(&attack, &["ENOENT", "ENOTDIR"])]);
+            held(
+                &mut agent,
+                &environment,
+                ground.user,
+                &[(&attack, &["ENOENT", "ENOTDIR"])],
+            );
         }
         agent.leave();
     }
@@ -102,7 +120,12 @@ fn our_own_daemon() {
         assert!(!sockets.is_empty(), "the daemon listens");
         for socket in &sockets {
             let attack = format!("unix_path={}", socket.display());
-            held(&mut agent, &environment, ground.user, &[(&attack, &["ENOENT"])]);
+            held(
+                &mut agent,
+                &environment,
+                ground.user,
+                &[(&attack, &["ENOENT"])],
+            );
         }
         let runtime = agent.run(&environment, "ls -AR $XDG_RUNTIME_DIR; find /run -type s");
         assert!(!runtime.contains("envd"), "{runtime}");
@@ -126,9 +149,18 @@ fn abstract_sockets() {
         assert!(met(&listener));
         let options = ["--allow-host-network", "--allow-host", "a.example.org"];
         let mut agent = Agent::start(&ground, &options);
-        for network in [json!("none"), json!({"allow": ["a.example.org"]}), json!("host")] {
+        for network in [
+            json!("none"),
+            json!({"allow": ["a.example.org"]}),
+            json!("host"),
+        ] {
             let environment = agent.create(json!({"network": network}));
-            held(&mut agent, &environment, ground.user, &[(&attack, &["ECONNREFUSED", "EPERM"])]);
+            held(
+                &mut agent,
+                &environment,
+                ground.user,
+                &[(&attack, &["ECONNREFUSED", "EPERM"])],
+            );
             assert!(!met(&listener), "{network} as {}", ground.user);
         }
         agent.leave();
@@ -142,12 +174,20 @@ fn abstract_sockets() {
 #[test]
 fn shared_memory_outside() {
     for ground in everyone() {
-        let made = ground.command("ipcmk").args(["--shmem", "4096"]).output().unwrap();
+        let made = ground
+            .command("ipcmk")
+            .args(["--shmem", "4096"])
+            .output()
+            .unwrap();
         let made = String::from_utf8_lossy(&made.stdout).into_owned();
         let id = made.trim().rsplit(' ').next().unwrap().to_owned();
         let (mut agent, environment) = ground.agent();
         let seen = agent.run(&environment, "tail -n +2 /proc/sysvipc/shm /proc/sysvipc/msg /proc/sysvipc/sem | grep -v '^==>' | grep .; ls -A /dev/shm; true");
-        let removed = ground.command("ipcrm").args(["--shmem-id", &id]).output().unwrap();
+        let removed = ground
+            .command("ipcrm")
+            .args(["--shmem-id", &id])
+            .output()
+            .unwrap();
         assert!(removed.status.success(), "{made}");
         assert_eq!(seen, "", "as {}", ground.user);
         agent.leave();

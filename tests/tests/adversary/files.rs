@@ -309,9 +309,9 @@ fn trees_deeper_than_any_stack() {
         let environment = agent.create(json!({}));
         // An overlay takes its time for deep names, a tmpfs does not.
         let lines = [
-            "cd /dev/shm && attacker deep=40000",
-            "cd ~ && attacker deep=2500",
-            "attacker deep=2500",
+            "cd /dev/shm && attacker deep=8000",
+            "cd ~ && attacker deep=1500",
+            "attacker deep=1500",
         ];
         for line in lines {
             let made = agent.run(&environment, line);
@@ -331,7 +331,7 @@ fn trees_deeper_than_any_stack() {
         agent.ok("environment_snapshot", on(&environment, json!({})));
         agent.ok("environment_destroy", on(&environment, json!({})));
         let left = agent.create(json!({}));
-        agent.run(&left, "attacker deep=2500");
+        agent.run(&left, "attacker deep=1500");
         agent.kill();
         Agent::start(&ground, &[]).leave();
         let places = std::fs::read_dir(ground.store().join("tmp"))

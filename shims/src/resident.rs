@@ -318,12 +318,17 @@ fn refused(packet: &[u8], program: &Program) -> LaunchError {
     }
 }
 
-/// The launcher's program as a file to execute, in memory.
+/// The launcher's program as a file to execute, in memory. Sealed: a command can have PID 1 execute `/proc/self/exe`, and what is
+/// written to that file then is the program of the launcher outside, too (CVE-2019-5736). That a program that runs cannot be
+/// written to is not so on every kernel.
 fn program_file() -> io::Result<OwnedFd> {
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    use rustix::fs::{MemfdFlags, SealFlags};
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = rustix::fs::memfd_create("envd-launcher", flags)?;
     let mut file = std::fs::File::from(file);
     file.write_all(envd_init::LAUNCHER)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
     Ok(file.into())
 }
 

@@ -1,8 +1,9 @@
 //! A coding agent's side of `envd agent mcp`: raw lines of JSON-RPC, so that the server's library is not tested with itself.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use serde_json::{Value, json};
@@ -16,14 +17,20 @@ pub struct Agent {
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     number: u64,
+    /// Answers that came before anybody waited for them.
+    early: BTreeMap<u64, Value>,
 }
 
 impl Agent {
     /// Starts `envd agent mcp` with these options, and shakes hands.
     pub fn start(sandbox: &Sandbox, options: &[&str]) -> Self {
         let arguments = [&["agent", "mcp"], options].concat();
-        let mut child = sandbox
-            .envd_command(&arguments)
+        Self::by(&mut sandbox.envd_command(&arguments))
+    }
+
+    /// Shakes hands with the server that a command starts.
+    pub fn by(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -35,6 +42,7 @@ impl Agent {
             input,
             output,
             number: 0,
+            early: BTreeMap::new(),
         };
         agent.ask(
             "initialize",
@@ -50,8 +58,14 @@ impl Agent {
 
     /// Sends a message.
     pub fn tell(&mut self, message: &Value) {
+        self.tell_raw(message.to_string().as_bytes());
+    }
+
+    /// Sends a line, whatever it is.
+    pub fn tell_raw(&mut self, line: &[u8]) {
         let input = self.input.as_mut().expect("the server is there");
-        writeln!(input, "{message}").expect("the server is there");
+        input.write_all(line).expect("the server is there");
+        input.write_all(b"\n").expect("the server is there");
         input.flush().expect("the server is there");
     }
 
@@ -66,22 +80,47 @@ impl Agent {
     /// Asks, and waits for the answer; an error of the protocol fails the test.
     pub fn ask(&mut self, method: &str, parameters: Value) -> Value {
         let number = self.request(method, &parameters);
+        let message = self.answer(number);
+        assert!(message.get("error").is_none(), "{method}: {message}");
+        message["result"].clone()
+    }
+
+    /// Waits for the answer to a request, whatever it is.
+    pub fn answer(&mut self, number: u64) -> Value {
         loop {
+            if let Some(answer) = self.early.remove(&number) {
+                return answer;
+            }
             let mut line = String::new();
             let length = self
                 .output
                 .read_line(&mut line)
                 .expect("the server is there");
-            assert!(
-                length > 0,
-                "the server is gone instead of answering {method}"
-            );
+            assert!(length > 0, "the server is gone instead of answering");
             let message: Value = serde_json::from_str(&line).expect("JSON");
-            if message["id"] == number {
-                assert!(message.get("error").is_none(), "{method}: {message}");
-                return message["result"].clone();
+            if let Some(id) = message["id"].as_u64() {
+                self.early.insert(id, message);
             }
         }
+    }
+
+    /// Calls a tool; `None` where the protocol itself refuses the call, else as [`Agent::call`].
+    pub fn try_call(&mut self, tool: &str, arguments: Value) -> Option<(Value, bool)> {
+        let call = json!({"name": tool, "arguments": arguments});
+        let number = self.request("tools/call", &call);
+        let result = self.answer(number).get("result")?.clone();
+        let failed = result["isError"] == true;
+        Some((result, failed))
+    }
+
+    /// What the server writes to standard error, where that is piped; once.
+    pub fn take_errors(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("standard error is piped")
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Calls a tool; the result, and whether it is a failure.

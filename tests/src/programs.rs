@@ -76,6 +76,11 @@ pub fn staying() -> Vec<u8> {
     )
 }
 
+/// What an agent can try from inside that no shell command does, each attempt by a name: see `attacker.c`.
+pub fn attacker() -> Vec<u8> {
+    compile(include_str!("attacker.c"))
+}
+
 /// The host's static busybox and the names it answers to; `None` when there is none and tests may skip.
 pub fn busybox() -> Option<(&'static [u8], &'static [String])> {
     static BUSYBOX: OnceLock<Option<(Vec<u8>, Vec<String>)>> = OnceLock::new();

@@ -63,8 +63,8 @@ impl Policy {
         }
     }
 
-    /// For what is not trusted: no network, no capabilities even as uid 0, the strict system call filter, no core dumps, and
-    /// writing only below `writable`, `/tmp`, `/var/tmp`, `/run` and `/dev`.
+    /// For what is not trusted: no network, no capabilities even as uid 0, the strict system call filter, no core dumps (also
+    /// none to the machine's own handler of crashes, which 0 would not keep away: core(5)), and writing only below `writable`, `/tmp`, `/var/tmp`, `/run` and `/dev`.
     pub fn strict(writable: impl IntoIterator<Item = PathBuf>) -> Self {
         let own = ["/tmp", "/var/tmp", "/run", "/dev"].map(PathBuf::from);
         let mut write: Vec<PathBuf> = writable.into_iter().chain(own).collect();
@@ -88,7 +88,7 @@ impl Policy {
                 net: true,
                 cgroup: true,
             },
-            limits: BTreeMap::from([(Limit::Core, 0)]),
+            limits: BTreeMap::from([(Limit::Core, 1)]),
         }
     }
 

@@ -35,7 +35,7 @@ use tokio::{
 use super::{
     Shared, failure,
     inside::Inside,
-    live::Live,
+    live::{Lent, Live},
     quota::Meter,
     secrets::Named,
     spool::Spool,
@@ -151,7 +151,7 @@ struct Ends {
 
 impl Ends {
     /// Makes pipes, and one for the input where something is to come in; gives the other ends.
-    fn pipes(&mut self, fed: bool) -> io::Result<[OwnedFd; 3]> {
+    fn pipes(&mut self, live: &Live, fed: bool) -> io::Result<[OwnedFd; 3]> {
         let pipe = || pipe_with(PipeFlags::CLOEXEC);
         let (stdout, stdout_end) = pipe()?;
         let (stderr, stderr_end) = pipe()?;
@@ -164,14 +164,15 @@ impl Ends {
             self.input = Some(Inlet::Pipe(Sender::from_owned_fd(write)?));
             read
         } else {
-            std::fs::File::open("/dev/null")?.into()
+            // It is always there; the mounts go with the last process inside.
+            Inside::new(&live.root).null()?
         };
         Ok([stdin_end, stdout_end, stderr_end])
     }
 
     /// Makes pipes from which a client's own are fed; its input is the command's.
-    fn piped(&mut self, pipes: Pipes) -> io::Result<[OwnedFd; 3]> {
-        let [_, stdout_end, stderr_end] = self.pipes(false)?;
+    fn piped(&mut self, live: &Live, pipes: Pipes) -> io::Result<[OwnedFd; 3]> {
+        let [_, stdout_end, stderr_end] = self.pipes(live, false)?;
         let copies = [pipes.output, pipes.error];
         for ((.., copy), pipe) in self.outlets.iter_mut().zip(copies) {
             *copy = Some(pipe);
@@ -194,8 +195,7 @@ impl Running {
     /// Starts a command. Answers when its program runs.
     pub(super) async fn start(
         shared: &Shared,
-        live: &Live,
-        owner: Owner,
+        (lent, live): (&Lent, &Live),
         setup: &CommandSetup,
         secrets: &[Named],
         manner: Manner,
@@ -222,8 +222,8 @@ impl Running {
                 command.terminal = true;
                 ends.terminal(live, size)
             }
-            (None, Some(pipes)) => ends.piped(pipes),
-            (None, None) => ends.pipes(setup.stdin.is_some() || manner.keep_stdin_open),
+            (None, Some(pipes)) => ends.piped(live, pipes),
+            (None, None) => ends.pipes(live, setup.stdin.is_some() || manner.keep_stdin_open),
         };
         let standard = standard.map_err(|error| internal(&error))?;
         let [stdin_end, stdout_end, stderr_end] = &standard;
@@ -246,7 +246,7 @@ impl Running {
         drop((standard, theirs));
         let running = Arc::new(Self {
             id: CommandId::random(),
-            owner,
+            owner: lent.owner.clone(),
             environment: setup.environment.clone(),
             title: words.join(" "),
             began: Instant::now(),
@@ -267,7 +267,12 @@ impl Running {
                     .map_or(0, |group| group.killed_for_memory()),
             },
         });
-        match running.said(&command).await {
+        // Somebody inside can stop a child of PID 1 before it is the command, and PID 1 with it.
+        let said = tokio::select! {
+            said = running.said(&command) => said,
+            () = lent.ending.cancelled() => Said::Gone,
+        };
+        match said {
             Said::Report(Report::Started(_)) => {}
             Said::Failed(error) => return Err(refused(&words, &error)),
             Said::Report(_) | Said::Gone => {

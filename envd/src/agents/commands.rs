@@ -31,7 +31,7 @@ async fn start(
     let Some(live) = &*live else {
         return Err(Failure::no_such_environment(&setup.environment));
     };
-    let running = Running::start(shared, live, owner.clone(), setup, &secrets, manner).await?;
+    let running = Running::start(shared, (&lent, live), setup, &secrets, manner).await?;
     let id = running.id.clone();
     shared.all().commands.insert(id, running.clone());
     Ok(running)

@@ -32,8 +32,13 @@ use crate::config::{Pattern, pattern::Match};
 pub(super) const MOST_TEXT: u64 = 16 << 20;
 /// Bytes of a matching line in an answer.
 const MOST_LINE: usize = 500;
-/// How deep a search goes.
+/// Bytes of a line that a pattern is looked for in, and bytes that a pattern may come to: together what cannot be interrupted.
+const MOST_MATCHED: usize = 16 << 10;
+const MOST_PATTERN: usize = 128 << 10;
+/// How deep a list and a search go: each level takes a descriptor and a part of the stack.
 const DEPTH: u32 = 64;
+/// Entries of a list.
+const MOST_ENTRIES: usize = 100_000;
 /// How long a search may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -85,6 +90,7 @@ fn refused(path: &str, error: io::Error) -> Failure {
         Some(Errno::ISDIR) => wrong("directory", "file"),
         Some(Errno::NOTDIR) => wrong("file", "directory"),
         Some(Errno::INVAL) => wrong("pipe, socket or device", "file"),
+        Some(Errno::LOOP) => wrong("link of procfs, or to itself", "file"),
         Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Failure::Unsupported {
             what: format!(
                 "open {path}: its permissions forbid it, or it is none of the environment's own files"
@@ -242,13 +248,16 @@ pub(super) fn list(
     let found = find(inside, given, &absolute(directory, given)?)?;
     let mut entries = Vec::new();
     let mut more = false;
+    let most = MOST_ENTRIES.min(request.limit as usize);
     found
-        .walk(request.depth.max(1), &mut |met| {
-            if entries.len() >= request.limit as usize {
+        .walk(request.depth.clamp(1, DEPTH), &mut |met| {
+            if entries.len() >= most {
                 more = true;
                 return Walk::Stop;
             }
             let kind = FileType::from_raw_mode(met.stat.st_mode);
+            let level = met.path.matches('/').count() + 1;
+            more |= kind.is_dir() && level == DEPTH as usize && request.depth > DEPTH;
             entries.push(FileEntry {
                 path: met.path.to_owned(),
                 kind: match kind {
@@ -277,6 +286,7 @@ pub(super) struct Search {
     limit: usize,
     matches: Vec<FileMatch>,
     more: bool,
+    end: Instant,
 }
 
 impl Search {
@@ -284,6 +294,7 @@ impl Search {
     pub(super) fn new(request: &FileSearch) -> Result<Self, Failure> {
         let pattern = RegexBuilder::new(&request.pattern)
             .case_insensitive(request.ignore_case)
+            .size_limit(MOST_PATTERN)
             .build()
             .map_err(|error| Failure::Invalid {
                 field: "pattern".to_owned(),
@@ -295,13 +306,26 @@ impl Search {
             limit: request.limit as usize,
             matches: Vec::new(),
             more: false,
+            end: Instant::now() + PATIENCE,
         })
+    }
+
+    /// Whether it has taken so long that it is given up.
+    fn is_over(&mut self) -> bool {
+        let over = Instant::now() > self.end;
+        self.more |= over;
+        over
     }
 
     /// Looks through a text, `first` being the number of its first line. Whether there is room for more.
     pub(super) fn look(&mut self, path: &str, first: u64, text: &str) -> bool {
         for (number, line) in (first..).zip(text.lines()) {
-            if !self.pattern.is_match(line) {
+            if self.is_over() {
+                return false;
+            }
+            let looked_at = &line[..line.floor_char_boundary(MOST_MATCHED)];
+            self.more |= looked_at.len() < line.len();
+            if !self.pattern.is_match(looked_at) {
                 continue;
             }
             if self.matches.len() >= self.limit {
@@ -349,11 +373,9 @@ pub(super) fn search(
         }
         return Ok(search.finish());
     }
-    let end = Instant::now() + PATIENCE;
     found
         .walk(DEPTH, &mut |met| {
-            if Instant::now() > end {
-                search.more = true;
+            if search.is_over() {
                 return Walk::Stop;
             }
             let kind = FileType::from_raw_mode(met.stat.st_mode);

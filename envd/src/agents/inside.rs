@@ -134,6 +134,20 @@ impl<'a> Inside<'a> {
         openat(CWD, own, flags, Mode::empty())
     }
 
+    /// `/dev/null`, for a command to read from. Not the machine's own name of it: whoever has a descriptor that was opened by that
+    /// may change the node's mode where the number of its owner is theirs.
+    pub(super) fn null(&self) -> io::Result<OwnedFd> {
+        let found = self.find("/dev/null")?;
+        // devices.txt of the kernel: memory, the third.
+        let device = rustix::fs::makedev(1, 3);
+        if !found.kind().is_char_device() || found.stat.st_rdev != device {
+            return Err(Errno::NODEV.into());
+        }
+        let own = format!("/proc/self/fd/{}", found.fd.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+        Ok(openat(CWD, own, flags, Mode::empty())?)
+    }
+
     /// Processes inside, its PID 1 among them.
     pub(super) fn processes(&self) -> usize {
         self.numbers().len()

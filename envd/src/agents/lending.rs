@@ -18,6 +18,8 @@ use envd_agents::{
     },
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     Shared, blocking,
     blueprint::{Blueprint, Ground as Drawn},
@@ -103,6 +105,7 @@ pub(super) async fn create(
         headers: Arc::default(),
         lasts: lasts.map(Duration::from_secs),
         expires: None,
+        ending: CancellationToken::new(),
         live: Arc::default(),
     });
     describe(shared, &lent).await
@@ -365,6 +368,7 @@ async fn end(shared: &Arc<Shared>, lent: &Arc<Lent>) -> u64 {
         .iter()
         .filter(|command| command.is_running())
         .count();
+    lent.ending.cancel();
     let live = lent.live.write().await.take();
     let ended = blocking(move || {
         drop(live);
@@ -383,6 +387,7 @@ pub(super) async fn destroy(
     id: &EnvironmentId,
 ) -> Result<EnvironmentDestroyed, Failure> {
     let lent = shared.environment(owner, id)?;
+    lent.ending.cancel();
     let discarded = super::project::count(&lent).await;
     if shared.all().environments.remove(id).is_none() {
         return Err(Failure::no_such_environment(id));
@@ -566,6 +571,7 @@ fn again(
         headers: Arc::default(),
         lasts: lasts.map(Duration::from_secs),
         expires: None,
+        ending: CancellationToken::new(),
         live: Arc::default(),
     })
 }

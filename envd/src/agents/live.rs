@@ -118,6 +118,8 @@ impl Drop for Body {
         let Ok(gone) = resident.pidfd().try_clone_to_owned() else {
             return;
         };
+        // Not by closing its connection alone: it may wait for a child that somebody inside has stopped.
+        let _ = rustix::process::pidfd_send_signal(&gone, rustix::process::Signal::KILL);
         drop(resident);
         // The kernel kills all that is inside; nothing in there can hold that up.
         while let Err(rustix::io::Errno::INTR) =
@@ -257,6 +259,8 @@ pub(super) struct Lent {
     /// How long it was lent for.
     pub(super) lasts: Option<Duration>,
     pub(super) expires: Option<Instant>,
+    /// Cancelled before it is ended: what waits for its PID 1, which somebody inside may hold up, waits no more.
+    pub(super) ending: CancellationToken,
     /// Commands and looks at files share it; what launches it anew has it alone. `None` once it is gone.
     pub(super) live: Arc<tokio::sync::RwLock<Option<Live>>>,
 }

@@ -1,5 +1,7 @@
 //! Logs for those who ask for them, by ENVD_LOG or -v. Setting them up costs more than a whole run, so nobody else gets them.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use super::Context;
@@ -22,6 +24,7 @@ pub(super) fn start(context: &Context) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(true)
         .init();
 }

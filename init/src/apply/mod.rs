@@ -170,10 +170,15 @@ fn step(
             directory,
             name,
             node,
+            frozen,
         } => {
             sys::change_directory_to(table.need(directory)?)?;
             sys::make_file_at(AT_FDCWD, name, 0o666)?;
-            sys::bind(node, name)
+            sys::bind(node, name)?;
+            match frozen {
+                true => sys::make_read_only(name, 0),
+                false => Ok(()),
+            }
         }
         Operation::WriteBelow {
             parent,
@@ -195,7 +200,7 @@ fn step(
             sys::change_directory_to(table.need(parent)?)?;
             match sys::bind(path, path) {
                 Err(Errno(ENOENT)) => Ok(()),
-                bound => bound.and_then(|()| sys::make_read_only(path)),
+                bound => bound.and_then(|()| sys::make_read_only(path, MS_NODEV)),
             }
         }
         Operation::HandRoot { root } => sys::send(owner, &ROOT.to_ne_bytes(), &[table.need(root)?]),

@@ -100,8 +100,8 @@ operations! {
     /// Hand what a slot holds, the root, to the owner.
     28 HandRoot { root: Slot, }
     /// Bind a node of the host to a new file in an opened directory. By mount(2), which makes no mount namespace for what is
-    /// not attached yet.
-    29 Node { directory: Slot, name: &'p CStr, node: &'p CStr, }
+    /// not attached yet. One that is `frozen` is read-only: a device works all the same, its mode and times stay.
+    29 Node { directory: Slot, name: &'p CStr, node: &'p CStr, frozen: bool, }
     /// Bind what is below an opened directory of our own on itself, without write access. Nothing where it is missing.
     30 Shield { parent: Slot, path: &'p CStr, }
     /// Write to a file below an opened directory, in one call: a setting of the kernel's.

@@ -16,9 +16,9 @@ pub fn bind(source: &CStr, target: &CStr) -> Result<(), Errno> {
     unsafe { call!(MOUNT, source, target, 0usize, MS_BIND, 0usize) }.map(drop)
 }
 
-/// Makes a mount read-only, and without set-user-id, devices and programs.
-pub fn make_read_only(path: &CStr) -> Result<(), Errno> {
-    let flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+/// Makes a mount read-only, without set-user-id and programs, and with these flags.
+pub fn make_read_only(path: &CStr, more: usize) -> Result<(), Errno> {
+    let flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC | more;
     // SAFETY: the one string ends in a zero byte and is only read.
     unsafe { call!(MOUNT, 0usize, path, 0usize, flags, 0usize) }.map(drop)
 }

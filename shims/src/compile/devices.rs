@@ -33,7 +33,9 @@ impl Compiler<'_> {
         for name in NODES {
             self.node(directory, target, &Path::new("/dev").join(name), name)?;
         }
-        if let Some(terminal) = terminal() {
+        // What has a session of its own has no business with the caller's terminal, on which that may be read and drawn.
+        let shared = !self.plan.command.new_session;
+        if let Some(terminal) = terminal().filter(|_| shared) {
             self.node(directory, target, &terminal, "console")?;
         }
         for (name, points_to) in LINKS {
@@ -74,10 +76,13 @@ impl Compiler<'_> {
         name: &str,
     ) -> Result<(), LaunchError> {
         let origin = mount_error(&node.display().to_string(), &target.join(name));
+        let name = text(name)?;
         let operation = Operation::Node {
             directory,
-            name: &text(name)?,
+            name: &name,
             node: &c_path(node)?,
+            // Whose number is that of the node's owner could change its mode, for the whole machine.
+            frozen: self.caller.uid == 0,
         };
         self.push(operation, origin);
         Ok(())

@@ -145,23 +145,27 @@ fn rows(profile: Seccomp) -> Vec<&'static Row> {
 
 /// No rule at all means always.
 fn rule(when: When) -> Result<Option<SeccompRule>, Error> {
-    let (argument, length, operator, value) = match when {
+    let low = |argument, operator, value: u32| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value.into())
+    };
+    let conditions = match when {
         When::Always => return Ok(None),
-        When::Low32(argument, value) => (
-            argument,
-            SeccompCmpArgLen::Dword,
-            SeccompCmpOp::Eq,
-            value.into(),
-        ),
-        When::Bits(argument, bits) => (
+        When::Low32(argument, value) => vec![low(argument, SeccompCmpOp::Eq, value)],
+        When::Bits(argument, bits) => vec![SeccompCondition::new(
             argument,
             SeccompCmpArgLen::Qword,
             SeccompCmpOp::MaskedEq(bits),
             bits,
-        ),
+        )],
+        When::NoneOf(argument, values) => {
+            let other = |value: &u32| low(argument, SeccompCmpOp::Ne, *value);
+            values.iter().map(other).collect()
+        }
     };
-    SeccompCondition::new(argument, length, operator, value)
-        .and_then(|condition| SeccompRule::new(vec![condition]))
+    conditions
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .and_then(SeccompRule::new)
         .map(Some)
         .map_err(|error| Error(error.to_string()))
 }
@@ -246,6 +250,10 @@ mod tests {
                 When::Always => {}
                 When::Low32(index, value) => arguments[usize::from(index)] = value.into(),
                 When::Bits(index, bits) => arguments[usize::from(index)] = bits | 1,
+                When::NoneOf(index, values) => {
+                    let last = values.iter().max().unwrap();
+                    arguments[usize::from(index)] = u64::from(last + 1);
+                }
             }
             let refused = match row.refusal {
                 Refusal::Denied => EPERM,
@@ -280,6 +288,18 @@ mod tests {
             libc::SYS_socket,
         ] {
             assert_eq!(filtered(Seccomp::Strict, number, [1; 6]), ALLOW);
+        }
+        for family in [
+            libc::AF_UNIX,
+            libc::AF_INET,
+            libc::AF_INET6,
+            libc::AF_NETLINK,
+        ] {
+            let arguments = [family as u64, 1, 0, 0, 0, 0];
+            assert_eq!(
+                filtered(Seccomp::Strict, libc::SYS_socket, arguments),
+                ALLOW
+            );
         }
         assert!(compile(Seccomp::Off, &[], &[]).unwrap().is_none());
     }

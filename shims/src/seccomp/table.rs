@@ -30,6 +30,8 @@ pub enum When {
     Low32(u8, u32),
     /// The argument with this index has these bits.
     Bits(u8, u64),
+    /// The low 32 bits of the argument with this index are none of these.
+    NoneOf(u8, &'static [u32]),
 }
 
 /// What a refused call is answered with.
@@ -68,7 +70,15 @@ const NAMESPACE: &str =
     "user namespaces give capabilities, and with them the kernel's least tested paths";
 const MOUNT: &str = "changes what the plan has mounted, where capabilities were kept";
 const OTHERS: &str = "reaches into other processes";
-const ESCAPE: &str = "an address family that network namespaces do not confine, or none needs";
+const FAMILY: &str = "an address family that network namespaces do not confine (vsock), or that loads rarely tested modules";
+
+/// Address families that programs need: Unix, IPv4, IPv6, netlink.
+const FAMILIES: &[u32] = &[
+    libc::AF_UNIX as u32,
+    libc::AF_INET as u32,
+    libc::AF_INET6 as u32,
+    libc::AF_NETLINK as u32,
+];
 
 /// The table. `personality`, `chroot` and the like are absent on purpose: debuggers and builds use them, and without
 /// capabilities they give nothing.
@@ -149,12 +159,8 @@ pub const TABLE: &[Row] = &[
     row(Strict, libc::SYS_pidfd_getfd, Denied, OTHERS),
     row(Strict, libc::SYS_kcmp, Denied, OTHERS),
     when(
-        row(Strict, libc::SYS_socket, Denied, ESCAPE),
-        When::Low32(0, libc::AF_VSOCK as u32),
-    ),
-    when(
-        row(Strict, libc::SYS_socket, Denied, ESCAPE),
-        When::Low32(0, libc::AF_ALG as u32),
+        row(Strict, libc::SYS_socket, Denied, FAMILY),
+        When::NoneOf(0, FAMILIES),
     ),
 ];
 

@@ -245,10 +245,8 @@ impl Compiler<'_> {
         let mut missing = Vec::new();
         for above in target.ancestors() {
             if self.fresh.contains_key(above) {
-                let made = missing.into_iter().rev();
-                return made
-                    .map(|directory| self.directory(directory, MOUNT_POINT))
-                    .collect();
+                let mut made = missing.into_iter().rev();
+                return made.try_for_each(|directory| self.directory(directory, MOUNT_POINT));
             }
             missing.push(above);
         }

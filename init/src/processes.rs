@@ -260,8 +260,8 @@ impl Table {
             if !fresh && !left {
                 if keeps {
                     let _ = sys::kill(last, SIGKILL);
-                    // It may have been stopped from inside, and has to see that its command is gone.
-                    let _ = sys::kill(tree.keeper, SIGCONT);
+                    // Somebody inside may stop it again and again, so that it would never see that its command is gone.
+                    let _ = sys::kill(tree.keeper, SIGKILL);
                 }
                 return;
             }

@@ -80,6 +80,8 @@ struct Command {
     keeper: Pid,
     connection: Descriptor,
     flags: u32,
+    /// All of it was killed, its keeper last.
+    killed: bool,
 }
 
 const FREE: Command = Command {
@@ -87,6 +89,7 @@ const FREE: Command = Command {
     keeper: 0,
     connection: -1,
     flags: 0,
+    killed: false,
 };
 
 impl Command {
@@ -100,8 +103,9 @@ impl Command {
 }
 
 /// Kills a command with all that descends from it. Where there is no memory to find that out, everything goes.
-fn kill_tree(commands: &[Command], place: usize, keepers: Lasting) {
+fn kill_tree(commands: &mut [Command], place: usize, keepers: Lasting) {
     let keeper = commands[place].keeper;
+    commands[place].killed = true;
     let mut others = [0; MOST_COMMANDS];
     let mut count = 0;
     for (other, command) in commands.iter().enumerate() {
@@ -191,11 +195,12 @@ fn reap(duty: &Duty, commands: &mut [Command], keepers: Option<Lasting>) {
                 let status = match (commands[place].keeper, keepers) {
                     (0, _) | (_, None) => status,
                     (_, Some(keepers)) => {
-                        sys::kept_status(keepers.part(place, KEEPER)).unwrap_or_else(|| {
+                        let told = sys::kept_status(keepers.part(place, KEEPER));
+                        if told.is_none() && !commands[place].killed {
                             // Somebody inside has killed it, to have what is below outlive the command.
                             kill_tree(commands, place, keepers);
-                            SIGKILL
-                        })
+                        }
+                        told.unwrap_or(SIGKILL)
                     }
                 };
                 let command = &mut commands[place];
@@ -469,6 +474,7 @@ fn start(
         keeper,
         connection: packet.descriptors[3],
         flags: request.flags,
+        killed: false,
     };
     Ok(pid)
 }

@@ -196,7 +196,7 @@ static TOOLS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
             (Adds, Closed),
             <dyn Service>::environment_fork,
             "Make copies of an environment that share everything until they change it, to try several things at once. \
-             Costs next to nothing. Running commands are not copied.",
+             Costs next to nothing, or a copy of the changed files while commands run in it. Running commands are not copied.",
         ),
         entry(
             "environment_snapshot",
@@ -308,7 +308,7 @@ static TOOLS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
             "Add packages",
             (AddsOnce, Open),
             <dyn Service>::package_add,
-            "Give a live environment more packages. Its files and running commands stay.",
+            "Give a live environment more packages. Its files stay. Nothing may run in it meanwhile.",
         ),
     ]
 });

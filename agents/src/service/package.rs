@@ -42,7 +42,7 @@ pub struct Packages {
     pub more: bool,
 }
 
-/// Give a live environment more packages. Its files and running commands stay.
+/// Give a live environment more packages. Its files stay. Nothing may run in it meanwhile.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PackageAdd {

@@ -255,11 +255,16 @@ pub fn keep(memory: Lasting, start: &mut dyn FnMut() -> Option<Pid>) -> Result<K
             let _ = super::kill(keeper, signal);
         }
     }
+    let word = head.word.load(Ordering::Acquire);
     match head.command.load(Ordering::Relaxed) {
         0 => {
+            if word == READY {
+                // It has nothing left to do, and may have been stopped from inside.
+                let _ = super::kill(keeper, SIGKILL);
+            }
             let status = wait_for(keeper)?;
             // Killed before it could say what it has started.
-            if status != 0 {
+            if word != READY && status != 0 {
                 return Err(Errno(ESRCH));
             }
             Ok(Kept {

@@ -449,7 +449,7 @@ fn a_keeper_that_is_killed_from_inside_takes_its_command_along() {
     // One that is stopped still answers to the order to kill.
     let mut stopped = Tree::start(
         &resident,
-        shell("kill -STOP $PPID; echo stopped; sleep 1000"),
+        shell("kill -STOP $PPID; echo stopped; while :; do kill -STOP $PPID; done"),
     );
     stopped.await_lines(1);
     stopped.started.send(Order::Signal(libc::SIGKILL));

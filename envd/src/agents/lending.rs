@@ -8,7 +8,7 @@ use std::{
 
 use envd_agents::{
     changes::Base,
-    policy::{Effective, Quantity},
+    policy::Effective,
     service::{
         Call, EnvironmentId, Event, Failure, Listener, Owner, SnapshotId,
         environment::{
@@ -19,12 +19,14 @@ use envd_agents::{
 };
 
 use super::{
-    Shared, blocking,
+    Shared,
+    berth::Berth,
+    blocking,
     blueprint::{Blueprint, Ground as Drawn},
     checkout::Checkout,
     failure,
     layers::{Frozen, Layers, MOST_FROZEN},
-    live::{Beginning, Berth, Ground, Lent, Live, Parts},
+    live::{Beginning, Ground, Lent, Live, Parts},
     secrets,
 };
 use crate::{
@@ -55,7 +57,7 @@ pub(super) async fn create(
 ) -> Result<Environment, Failure> {
     let (worker, listener) = (shared.clone(), call.listener.clone());
     let (from, project, network) = (request.from, request.project, request.network);
-    let mut room = room(shared)?;
+    let mut berth = Berth::take(shared)?;
     let (wish, live, not_had) = blocking(move || {
         let project = project_of(&worker, &from, project.as_deref())?;
         let policy = worker
@@ -70,8 +72,8 @@ pub(super) async fn create(
         };
         let ground = Arc::new(ground(&worker, &wish, &*listener)?);
         let (headers, not_had) = secrets::headers(&worker, &wish.policy, &wish.network);
-        room.headers = Arc::new(headers);
-        let live = launch(&worker, ground, None, None, &wish.network, room)?;
+        berth.headers = Arc::new(headers);
+        let live = launch(&worker, ground, None, None, &wish.network, berth)?;
         Ok((wish, live, not_had))
     })
     .await?;
@@ -104,26 +106,6 @@ pub(super) async fn create(
         live: Arc::default(),
     });
     describe(shared, &lent).await
-}
-
-/// A place for one more environment.
-fn room(shared: &Shared) -> Result<Berth, Failure> {
-    let room = shared.room.clone().try_acquire_owned();
-    let berth = |room| Berth {
-        room: Some(room),
-        tally: Arc::default(),
-        headers: Arc::default(),
-    };
-    room.map(berth).map_err(|_| {
-        let policy = shared.grants.policy();
-        let most = policy.limit(Quantity::Environments);
-        Failure::LimitReached {
-            limit: "environments at a time".to_owned(),
-            value: most.map_or_else(String::new, |most| {
-                format!("{} ({})", most.value, most.origin)
-            }),
-        }
-    })
 }
 
 /// The directory whose files are to be seen inside.
@@ -450,19 +432,17 @@ pub(super) async fn fork(
             expected: format!("a count from 1 to {MOST_FORKS}"),
         });
     }
-    let rooms: Vec<_> = (0..request.count)
-        .map(|_| room(shared))
+    let berths: Vec<_> = (0..request.count)
+        .map(|_| Berth::like(shared, &origin.headers))
         .collect::<Result<_, _>>()?;
     let (ground, frozen, beginning) = freeze(shared, &origin, "fork an environment").await?;
     let (worker, network) = (shared.clone(), origin.network.clone());
-    let headers = origin.headers.clone();
     let forks = blocking(move || {
-        rooms
+        berths
             .into_iter()
-            .map(|mut room| {
-                room.headers = headers.clone();
+            .map(|berth| {
                 let (ground, beginning) = (ground.clone(), Some(beginning.clone()));
-                launch(&worker, ground, Some(&frozen), beginning, &network, room)
+                launch(&worker, ground, Some(&frozen), beginning, &network, berth)
             })
             .collect::<Result<Vec<_>, _>>()
     })
@@ -558,9 +538,8 @@ pub(super) async fn restore(
         )
     };
     if as_new {
-        let mut room = room(shared)?;
-        room.headers = origin.headers.clone();
-        let live = blocking(move || relaunch(&snapshot, room)).await?;
+        let berth = Berth::like(shared, &origin.headers)?;
+        let live = blocking(move || relaunch(&snapshot, berth)).await?;
         let lent = again(shared, &origin, live, origin.name.clone(), None);
         return describe(shared, &lent).await;
     }
@@ -570,11 +549,7 @@ pub(super) async fn restore(
         let Some(live) = &mut *slot else {
             return Err(Failure::no_such_environment(&snapshot.environment.id));
         };
-        let berth = Berth {
-            room: None,
-            tally: live.parts.berth.tally.clone(),
-            headers: live.parts.berth.headers.clone(),
-        };
+        let berth = live.parts.berth.without_room();
         let mut fresh = relaunch(&snapshot, berth)?;
         fresh.parts.berth.room = live.parts.berth.room.take();
         *slot = Some(fresh);

@@ -23,12 +23,11 @@ use envd_agents::{
 use envd_shims::Resident;
 use envd_store::Hold;
 use rustix::event::{PollFd, PollFlags, poll};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared, blueprint::Blueprint, checkout::Checkout, failure, inside::Inside, layers::Layers,
-    secrets,
+    Shared, berth::Berth, blueprint::Blueprint, checkout::Checkout, failure, inside::Inside,
+    layers::Layers, secrets,
 };
 use crate::config::EnvironmentSection;
 
@@ -52,17 +51,6 @@ pub(super) struct Parts {
     pub(super) layers: Layers,
     pub(super) beginning: Beginning,
     pub(super) berth: Berth,
-}
-
-/// What an environment keeps when it is launched anew.
-#[derive(Debug)]
-pub(super) struct Berth {
-    /// Its place among those that may be lent.
-    pub(super) room: Option<OwnedSemaphorePermit>,
-    /// What its proxy refused.
-    pub(super) tally: Arc<Tally>,
-    /// What its proxy puts into requests.
-    pub(super) headers: Arc<Vec<SecretHeader>>,
 }
 
 /// What its project was when it began.

@@ -327,6 +327,10 @@ mod tests {
         let scrub = |text: &str| String::from_utf8(patterns.scrub(text.as_bytes())).unwrap();
         assert_eq!(scrub("x12345678-90x"), "x[secret LONG]x");
         assert_eq!(scrub("x12345678-9x"), "x[secret SHORT]-9x");
+        // Also where the longer one has not come to its end yet.
+        let pieces: [&[u8]; 2] = [b"x12345678", b"-90x"];
+        let streamed = stream(Scrubber::naming(), &patterns, &pieces);
+        assert_eq!(streamed, b"x[secret LONG]x");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use envd_agents::{
     changes::Base,
-    policy::{Effective, Quantity},
+    policy::Effective,
     service::{
         Call, EnvironmentId, Failure, Listener, Owner, SnapshotId,
         environment::{
@@ -21,13 +21,15 @@ use envd_agents::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared, blocking,
+    Shared,
+    berth::Berth,
+    blocking,
     blueprint::{Blueprint, Ground as Drawn},
     checkout::Checkout,
     failure,
     layers::{Frozen, Layers, MOST_FROZEN},
     limits,
-    live::{Beginning, Berth, Ground, Lent, Live, Parts},
+    live::{Beginning, Ground, Lent, Live, Parts},
     quota, secrets,
     told::Told,
 };
@@ -58,7 +60,7 @@ pub(super) async fn create(
 ) -> Result<Environment, Failure> {
     let (worker, listener) = (shared.clone(), call.listener.clone());
     let (from, project, network) = (request.from, request.project, request.network);
-    let mut room = room(shared)?;
+    let mut berth = Berth::take(shared)?;
     let asked = request.limits;
     let (wish, live, mut warnings) = blocking(move || {
         let project = project_of(&worker, &from, project.as_deref())?;
@@ -74,12 +76,12 @@ pub(super) async fn create(
         };
         let ground = Arc::new(ground(&worker, &wish, &*listener)?);
         let (headers, not_had) = secrets::headers(&worker, &wish.policy, &wish.network);
-        room.headers = Arc::new(headers);
+        berth.headers = Arc::new(headers);
         let (allowed, mut warnings) = wish.policy.judge_limits(asked);
         warnings.extend(not_had);
         warnings.extend(limits::warnings(Some(&allowed), worker.controllers()));
         let settled = limits::settle(Some(allowed), worker.machine)?;
-        let live = launch(&worker, ground, None, None, &wish.network, room, settled)?;
+        let live = launch(&worker, ground, None, None, &wish.network, berth, settled)?;
         Ok((wish, live, warnings))
     })
     .await?;
@@ -109,26 +111,6 @@ pub(super) async fn create(
         live: Arc::default(),
     });
     describe(shared, &lent).await
-}
-
-/// A place for one more environment.
-fn room(shared: &Shared) -> Result<Berth, Failure> {
-    let room = shared.room.clone().try_acquire_owned();
-    let berth = |room| Berth {
-        room: Some(room),
-        tally: Arc::default(),
-        headers: Arc::default(),
-    };
-    room.map(berth).map_err(|_| {
-        let policy = shared.grants.policy();
-        let most = policy.limit(Quantity::Environments);
-        Failure::LimitReached {
-            limit: "environments at a time".to_owned(),
-            value: most.map_or_else(String::new, |most| {
-                format!("{} ({})", most.value, most.origin)
-            }),
-        }
-    })
 }
 
 /// The directory whose files are to be seen inside.
@@ -515,19 +497,15 @@ pub(super) async fn fork(
             expected: format!("a count from 1 to {MOST_FORKS}"),
         });
     }
-    let rooms: Vec<_> = (0..request.count)
-        .map(|_| room(shared))
+    let berths: Vec<_> = (0..request.count)
+        .map(|_| Berth::like(shared, &origin.headers))
         .collect::<Result<_, _>>()?;
     let taken = freeze(shared, &origin).await?;
     let (worker, network) = (shared.clone(), origin.network.clone());
-    let headers = origin.headers.clone();
     let forks = blocking(move || {
-        rooms
+        berths
             .into_iter()
-            .map(|mut room| {
-                room.headers = headers.clone();
-                taken.launch(&worker, &network, room)
-            })
+            .map(|berth| taken.launch(&worker, &network, berth))
             .collect::<Result<Vec<_>, _>>()
     })
     .await?;
@@ -644,9 +622,8 @@ pub(super) async fn restore(
         snapshot.taken.launch(&worker, network, berth)
     };
     if request.as_new {
-        let mut room = room(shared)?;
-        room.headers = origin.headers.clone();
-        let live = blocking(move || relaunch(&snapshot, room)).await?;
+        let berth = Berth::like(shared, &origin.headers)?;
+        let live = blocking(move || relaunch(&snapshot, berth)).await?;
         let lasts = origin.lasts.map(|lasts| lasts.as_secs());
         let lent = again(shared, &origin, live, request.name, lasts);
         return describe(shared, &lent).await;
@@ -657,11 +634,7 @@ pub(super) async fn restore(
         let Some(live) = &mut *slot else {
             return Err(Failure::no_such_environment(&snapshot.environment.id));
         };
-        let berth = Berth {
-            room: None,
-            tally: live.parts.berth.tally.clone(),
-            headers: live.parts.berth.headers.clone(),
-        };
+        let berth = live.parts.berth.without_room();
         let mut fresh = relaunch(&snapshot, berth)?;
         fresh.parts.berth.room = live.parts.berth.room.take();
         *slot = Some(fresh);

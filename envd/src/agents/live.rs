@@ -29,12 +29,11 @@ use envd_shims::{
 };
 use envd_store::Hold;
 use rustix::event::{PollFd, PollFlags, poll};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared, blueprint::Blueprint, checkout::Checkout, failure, inside::Inside, layers::Layers,
-    limits, quota::Meter, secrets,
+    Shared, berth::Berth, blueprint::Blueprint, checkout::Checkout, failure, inside::Inside,
+    layers::Layers, limits, quota::Meter, secrets,
 };
 use crate::config::EnvironmentSection;
 
@@ -59,17 +58,6 @@ pub(super) struct Parts {
     pub(super) beginning: Beginning,
     pub(super) berth: Berth,
     pub(super) limits: environment::Limits,
-}
-
-/// What an environment keeps when it is launched anew.
-#[derive(Debug)]
-pub(super) struct Berth {
-    /// Its place among those that may be lent.
-    pub(super) room: Option<OwnedSemaphorePermit>,
-    /// What its proxy refused.
-    pub(super) tally: Arc<Tally>,
-    /// What its proxy puts into requests.
-    pub(super) headers: Arc<Vec<SecretHeader>>,
 }
 
 /// What its project was when it began.

@@ -5,7 +5,7 @@
 //! | `grants`, `mechanisms` | what requests may ask for, and what the machine has to be able to do |
 //! | `blueprint` | from a realised root to a plan |
 //! | `layers` | what is written inside: frozen, forked, put back |
-//! | `live` | one environment and its PID 1 |
+//! | `live`, `berth` | one environment and its PID 1, and what it keeps when it is launched anew |
 //! | `limits`, `quota` | what it may take of the machine, and what it takes |
 //! | `lending` | creating, forking, restoring and ending them |
 //! | `command`, `spool`, `terminal`, `commands` | commands and all that they wrote |
@@ -19,6 +19,7 @@
 //! Everything of an environment ends with this process, whatever ends it: the launcher's socket closes, and the kernel ends
 //! what is inside; the directories are in a place of the store that the next command sweeps.
 
+mod berth;
 mod blueprint;
 mod checkout;
 mod command;

@@ -186,7 +186,7 @@ pub struct FileList {
     /// Absolute, or relative to the environment's directory, which is the default.
     #[serde(default = "here")]
     pub path: String,
-    /// How many levels deep, 1 unless stated.
+    /// How many levels deep, 1 unless stated, 64 at most.
     #[serde(default = "one_level")]
     pub depth: u32,
     /// Most entries in the answer.
@@ -255,7 +255,7 @@ pub struct FileEntries {
 pub struct FileSearch {
     /// The environment.
     pub environment: EnvironmentId,
-    /// A regular expression, matched in each line.
+    /// A regular expression, matched in each line; in a very long line only in its beginning.
     pub pattern: String,
     /// File or directory to search, absolute or relative to the environment's directory, which is the default.
     #[serde(default = "here")]

@@ -12,7 +12,7 @@ use crate::ground::{SECRET, all, everyone, held, on, shell, text};
 /// Must happen: none of it is there, under its path or any other.
 /// Guard: the root of the environment has nothing of the machine's but what the plan mounts (`plan` in
 /// `envd/src/environment/plan.rs`, `Home::Empty` in `envd/src/agents/blueprint.rs`); `envd/src/environment/variables.rs`.
-/// Seen to fail: with the home bound instead of `Home::Empty` in `Blueprint::draw`.
+/// Seen to fail: not checked by removing the guard; see `CASES.md`.
 #[test]
 fn keys_tokens_and_variables_of_the_user() {
     for ground in everyone() {
@@ -83,7 +83,7 @@ fn keys_tokens_and_variables_of_the_user() {
 /// Gain: writing to a file outside by a link that is followed by envd and not by the kernel inside (CVE-2026-39861).
 /// Must happen: what a link names is the environment's own; nothing outside changes.
 /// Guard: `RESOLVE_IN_ROOT` and `NO_MAGICLINKS` in `envd/src/agents/inside.rs`.
-/// Seen to fail: with `IN_ROOT` taken out of `RESOLVE`, by `../` and by absolute links.
+/// Seen to fail: with `IN_ROOT` taken out of `RESOLVE` it still held: `OWN` refuses the machine's file systems.
 #[test]
 fn writes_through_links() {
     for ground in everyone() {
@@ -136,7 +136,7 @@ fn writes_through_links() {
 /// Must happen: whatever is swapped, nothing outside is read or written.
 /// Guard: one call of openat2(2) resolves and opens (`Inside::open`); what is opened again is named by its descriptor
 /// (`Found::reopen`).
-/// Seen to fail: with `IN_ROOT` taken out of `RESOLVE`.
+/// Seen to fail: with `IN_ROOT` taken out of `RESOLVE` it still held: `OWN` refuses the machine's file systems.
 #[test]
 fn links_swapped_in_a_loop() {
     for ground in everyone() {
@@ -188,7 +188,7 @@ fn links_swapped_in_a_loop() {
 /// Must happen: FIFOs, devices, sockets, magic links and procfs are refused by name; everything else goes on.
 /// Guard: `Found::reopen` and `open_file` (`envd/src/agents/inside.rs`): a reference first, then only regular files of the
 /// environment's own file systems.
-/// Seen to fail: with the check of the kind left out of `open_file` (the FIFO), and that of `OWN` left out of `reopen` (procfs).
+/// Seen to fail: a magic link was called an internal failure when the case was written.
 #[test]
 fn fifos_devices_and_magic_links_met_by_the_file_tools() {
     for ground in everyone() {
@@ -253,7 +253,7 @@ fn fifos_devices_and_magic_links_met_by_the_file_tools() {
 /// Gain: a call that waits for somebody inside to give up a lease (fcntl(2)) that they do not give up.
 /// Must happen: file tools, diff and apply answer.
 /// Guard: `O_NONBLOCK` in `Found::reopen`; diff and apply read the layer below the overlay, which has no lease.
-/// Seen to fail: with `NONBLOCK` left out of `reopen`, `file_read` takes the kernel's lease-break-time of 45 s.
+/// Seen to fail: not checked by removing the guard; see `CASES.md`.
 #[test]
 fn leases_that_are_not_given_up() {
     for ground in everyone() {
@@ -438,7 +438,7 @@ fn modes_of_the_machines_devices() {
 /// Gain: talking to a process outside through a FIFO, a socket or a file with two names that lies in the project.
 /// Must happen: a FIFO inside is another one; a file that is written to is a copy.
 /// Guard: overlayfs over the project (`Layered::mount` in `envd/src/agents/layers.rs`); for sockets see `sockets.rs`.
-/// Seen to fail: with the project bound instead of overlaid in `Blueprint::with`.
+/// Seen to fail: not checked by removing the guard; see `CASES.md`.
 #[test]
 fn fifos_and_hard_links_of_the_project() {
     for ground in everyone() {

@@ -124,7 +124,7 @@ fn typing_into_terminals() {
 /// Gain: reading what a mask covers, writing to what is read-only, another root.
 /// Must happen: no mount can be made, changed, moved or taken away, by the old calls or the new ones.
 /// Guard: the rows MOUNT of `shims/src/seccomp/table.rs`; behind them the empty capability sets.
-/// Seen to fail: with `Operation::Filter` left out **and** `sys_admin` kept; each of the two alone holds.
+/// Seen to fail: fsconfig and its like, with `Operation::Filter` left out; the capabilities hold the rest alone.
 #[test]
 fn mounts_and_masks() {
     for ground in everyone() {
@@ -159,7 +159,7 @@ fn mounts_and_masks() {
 /// Gain: root's powers, by becoming root, by a capability that was left, by a set-user-ID file or one with capabilities.
 /// Must happen: no capability is in any set; none can be had, and no identity but one's own changes anything.
 /// Guard: `Operation::Confine` and `Operation::Protect` (`init/src/apply/mod.rs`); `serve::settle` for what PID 1 keeps.
-/// Seen to fail: `any_capability` with `kept` of `Policy::strict` not empty; the set-user-ID file without no_new_privs.
+/// Seen to fail: the filter's part, with `Operation::Filter` left out; capabilities not checked.
 #[test]
 fn capabilities_and_set_user_id() {
     for ground in everyone() {
@@ -219,7 +219,7 @@ fn crashes_reach_no_handler_outside() {
 /// Must happen: nothing of procfs can be opened to be written to but a process's own files, and those neither.
 /// Guard: Landlock's list of what may be written to (`Policy::strict`); behind it `PROTECTED_PROC` in
 /// `shims/src/compile/mounts.rs`.
-/// Seen to fail: as root, with `Operation::LandlockEnter` and the remounting of `PROTECTED_PROC` left out.
+/// Seen to fail: as root, with `Operation::LandlockEnter` left out: `/proc/pressure`; `PROTECTED_PROC` holds the rest alone.
 #[test]
 fn the_kernels_settings_in_procfs() {
     for ground in everyone() {
@@ -254,7 +254,7 @@ fn without(ground: &crate::ground::Ground, call: i64, errno: i32) -> Command {
 /// Gain: an environment without its filter, where the kernel does not take it: one that is missing, corrupt, or refused.
 /// Must happen: nothing is lent, and the failure names the step.
 /// Guard: `apply` in `init/src/apply/mod.rs` ends at the first operation that fails.
-/// Seen to fail: with the result of `Operation::Filter` ignored.
+/// Seen to fail: with `Operation::Filter` left out.
 #[test]
 fn a_filter_that_cannot_be_installed_is_no_environment() {
     const SECCOMP: i64 = nix::libc::SYS_seccomp;
@@ -271,7 +271,7 @@ fn a_filter_that_cannot_be_installed_is_no_environment() {
 /// Gain: an environment without Landlock, no_new_privs or capabilities taken away, where one of these calls fails.
 /// Must happen: nothing is lent. Where the kernel says that it has no Landlock, that is told as a warning and never silent.
 /// Guard: `apply` in `init/src/apply/mod.rs`; `Domain::new` in `shims/src/privileges/landlock.rs`.
-/// Seen to fail: with the result of `Operation::LandlockEnter` ignored; the warning with `missing` of `Domain::new` dropped.
+/// Seen to fail: with `Operation::LandlockEnter` left out; the warning not checked.
 #[test]
 fn other_guards_that_cannot_be_set_up_are_no_environment() {
     const CREATE_RULESET: i64 = 444;
@@ -295,7 +295,7 @@ fn other_guards_that_cannot_be_set_up_are_no_environment() {
 /// Gain: an environment that is launched anew (forked, restored, given a package) and is not guarded like the first.
 /// Must happen: the same walls.
 /// Guard: `Blueprint::with` (`envd/src/agents/blueprint.rs`): one plan for all of them.
-/// Seen to fail: with `Seccomp::Off` in the plan of a blueprint that has frozen layers.
+/// Seen to fail: with `Operation::Filter` and `LandlockEnter` left out.
 #[test]
 fn what_is_launched_anew_has_the_same_walls() {
     for ground in everyone() {

@@ -16,7 +16,7 @@ use crate::ground::{Ground, all, everyone, held, on, one, shell};
 /// Must happen: nothing leaves; without a list there is not even a proxy.
 /// Guard: `Namespaces::net` in `Policy::strict`: a network namespace with nothing but loopback; no capability over it; the
 /// row FAMILY of `shims/src/seccomp/table.rs`.
-/// Seen to fail: with `net: false` in `Policy::strict`.
+/// Seen to fail: not checked by removing the guard; see `CASES.md`.
 #[test]
 fn ways_past_the_proxy() {
     for ground in everyone() {
@@ -146,7 +146,7 @@ fn ask(agent: &mut Agent, environment: &str, bytes: &[u8]) -> String {
 /// Gain: a list that is empty taken for one that is absent (CVE-2025-66479), and either for everything.
 /// Must happen: an empty one reaches nothing, and says so.
 /// Guard: `Allowlist::check` (`agents/src/egress/allowlist.rs`).
-/// Seen to fail: with `check` answering a rule where there is none.
+/// Seen to fail: not checked by removing the guard; see `CASES.md`.
 #[test]
 fn an_empty_list() {
     for ground in everyone() {
@@ -167,7 +167,7 @@ fn an_empty_list() {
 /// Gain: another host by a name that the list's check and the resolver read differently.
 /// Must happen: refused, with a word for why; `agents/src/egress/tests/adversary.rs` has a hundred more.
 /// Guard: `HostName::from_wire` (`agents/src/egress/name.rs`), `Allowlist::check`.
-/// Seen to fail: with `check` answering a rule for every name.
+/// Seen to fail: not checked by removing the guard; see `CASES.md`.
 #[test]
 fn names_that_are_read_differently() {
     for ground in everyone() {
@@ -250,7 +250,7 @@ fn names_that_are_read_differently() {
 /// Must happen: the proxy of one environment answers to its own processes only; not to another environment of the same client, nor
 /// to one of another client, nor to any user of the machine.
 /// Guard: it listens in the environment's own network namespace (`Operation::Listen` in `init/src/apply/mod.rs`).
-/// Seen to fail: with `net: false` in `Policy::strict`.
+/// Seen to fail: not checked by removing the guard; see `CASES.md`.
 #[test]
 fn the_proxy_of_somebody_else() {
     for ground in everyone() {
@@ -400,7 +400,7 @@ impl Wild {
 /// Must happen: what is allowed passes; each of these is refused before a byte is sent.
 /// Guard: `Reach::check` and `check_ends` (`agents/src/egress/address.rs`), one look-up (`route.rs`), `look_inside`
 /// (`connection.rs`), `http.rs`.
-/// Seen to fail: with `look_at_hello` accepting every name, and `check_v4` accepting every address.
+/// Seen to fail: not checked by removing the guard; see `CASES.md`.
 #[test]
 fn names_that_point_inside_other_names_in_tunnels_and_smuggled_requests() {
     if !requirement::program("ip") || !requirement::program("unshare") {

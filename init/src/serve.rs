@@ -196,9 +196,16 @@ fn reap(duty: &Duty, commands: &mut [Command], keepers: Option<Lasting>) {
                     (0, _) | (_, None) => status,
                     (_, Some(keepers)) => {
                         let told = sys::kept_status(keepers.part(place, KEEPER));
-                        if told.is_none() && !commands[place].killed {
-                            // Somebody inside has killed it, to have what is below outlive the command.
-                            kill_tree(commands, place, keepers);
+                        if told.is_none() {
+                            if !commands[place].killed {
+                                // Somebody inside has killed it, to have what is below outlive the command.
+                                kill_tree(commands, place, keepers);
+                            }
+                            // The command is this process's child now, and told of when it is reaped, unless it has been.
+                            if sys::kill(commands[place].pid, 0).is_ok() {
+                                commands[place].keeper = 0;
+                                continue;
+                            }
                         }
                         told.unwrap_or(SIGKILL)
                     }

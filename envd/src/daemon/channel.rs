@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::io::{Interest, Ready, unix::AsyncFd};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     message,
@@ -26,7 +26,7 @@ thread_local! {
 /// A connection.
 pub struct Channel {
     socket: AsyncFd<OwnedFd>,
-    /// Something may be there already: whoever connects has mostly asked by the time that it is let in.
+    /// Nothing was read yet: whoever connects has mostly asked by the time that it is let in.
     fresh: Cell<bool>,
 }
 
@@ -53,9 +53,9 @@ impl Channel {
                 packet::receive(socket.as_fd(), buffer)
             })
         };
-        if self.fresh.get() {
+        if self.fresh.replace(false) {
             match read(&self.socket) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.fresh.set(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 received => return received,
             }
         }
@@ -101,15 +101,8 @@ impl Channel {
                 Ok(length)
             });
             match looked {
-                // It has more to ask, and waits for its turn, or has done so before it left.
-                Ok(Ok(1..)) => {
-                    if ready.ready().is_read_closed() {
-                        return;
-                    }
-                    ready.clear_ready_matching(Ready::READABLE);
-                    // Of what is there already nobody will tell again.
-                    self.fresh.set(true);
-                }
+                // It has more to ask, and waits for its turn.
+                Ok(Ok(1..)) => std::future::pending().await,
                 Ok(_) => return,
                 Err(_) => {}
             }
@@ -119,39 +112,5 @@ impl Channel {
     /// Says something if the client has room for it.
     pub fn try_send(&self, bytes: &[u8]) {
         let _ = packet::send(self.socket.as_fd(), bytes, &[]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-
-    use super::*;
-
-    /// Whoever asks several things at once and leaves must not have the first go on for nobody.
-    #[tokio::test]
-    async fn a_client_that_has_asked_more_and_left_is_gone_and_nothing_it_asked_is_lost() {
-        let flags = SocketFlags::CLOEXEC;
-        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
-        let (ours, theirs) = pair.expect("descriptors");
-        let channel = Channel::new(ours).expect("a socket");
-        let say = |text: &[u8]| packet::send(theirs.as_fd(), text, &[]).expect("room");
-        say(b"one");
-        let heard = async || channel.receive().await.expect("sound").map(|one| one.bytes);
-        assert_eq!(heard().await.as_deref(), Some(&b"one"[..]));
-        say(b"two");
-        let moment = Duration::from_millis(20);
-        let gone = tokio::time::timeout(moment, channel.hung_up()).await;
-        assert!(gone.is_err(), "it waits for its turn");
-        say(b"three");
-        let gone = tokio::time::timeout(moment, channel.hung_up()).await;
-        assert!(gone.is_err(), "and still does");
-        assert_eq!(heard().await.as_deref(), Some(&b"two"[..]));
-        assert_eq!(heard().await.as_deref(), Some(&b"three"[..]));
-        say(b"four");
-        drop(theirs);
-        channel.hung_up().await;
-        assert_eq!(heard().await.as_deref(), Some(&b"four"[..]));
-        assert_eq!(heard().await, None);
     }
 }

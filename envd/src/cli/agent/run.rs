@@ -176,7 +176,9 @@ struct Foreground {
 #[derive(Default)]
 struct Known {
     command: Option<CommandId>,
-    /// A signal came before.
+    /// A signal came before, and waits for that.
+    early: Option<Number>,
+    /// A second one did: nobody waits any more.
     gave_up: Option<Number>,
 }
 
@@ -214,6 +216,10 @@ impl Foreground {
             if let Event::Started { command } = event {
                 let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
                 known.command = Some(command.clone());
+                if let Some(signal) = known.early.take() {
+                    // Where it cannot be told, the next one ends it.
+                    let _ = pass_on(&self.place, command.clone(), signal);
+                }
             }
         });
         outputs.finish();
@@ -240,18 +246,21 @@ impl Foreground {
                 let command = {
                     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
                     if known.command.is_none() && !is_for_later(signal) {
-                        known.gave_up = Some(signal);
+                        match known.early {
+                            None => known.early = Some(signal),
+                            Some(_) => known.gave_up = Some(signal),
+                        }
                     }
-                    known.command.clone()
+                    (known.command.clone(), known.gave_up.is_some())
                 };
                 match command {
-                    Some(command) => {
+                    (Some(command), _) => {
                         if pass_on(&place, command, signal).is_err() {
                             hang_up();
                         }
                     }
-                    None if is_for_later(signal) => {}
-                    None => hang_up(),
+                    (None, true) => hang_up(),
+                    (None, false) => {}
                 }
                 if signal == Number::SIGTSTP {
                     // Whoever stopped us continues us, and that is passed on like any other.

@@ -228,7 +228,7 @@ fn what_runs_is_forked_around_and_goes_on() {
         agent.run(
             &first,
             &format!(
-                "for i in $(seq 1000); do [ \"$(cat one)\" != {} ] && exit 0; done; exit 1",
+                "for i in $(seq 1000); do [ \"$(cat one)\" != \"{}\" ] && exit 0; done; exit 1",
                 one.trim()
             ),
         );

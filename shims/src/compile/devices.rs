@@ -30,6 +30,8 @@ impl Compiler<'_> {
     pub(super) fn devices(&mut self, target: &Path) -> Result<(), LaunchError> {
         let part = |name: &str| target.join(name);
         let directory = self.tmpfs(target, 0o755, None)?;
+        // What is put into it here is not noted one by one.
+        self.fresh.insert(target.to_owned(), None);
         for name in NODES {
             self.node(directory, target, &Path::new("/dev").join(name), name)?;
         }

@@ -87,9 +87,9 @@ struct Compiler<'p> {
     /// The new root, once it is assembled.
     root: Slot,
     stage: Option<Stage>,
-    /// Directories inside that this program makes in a tmpfs of its own, by their paths: what opens the tmpfs, and the path
-    /// there. Nothing is mounted on or below them, and nobody else can have put a link there.
-    fresh: BTreeMap<PathBuf, (Slot, PathBuf)>,
+    /// Directories inside that are there by now. With what opens the tmpfs of our own that each lies in, and its path there, as
+    /// long as all that is in it is known: then nobody else can have put a link there, and more is made in it without looking.
+    fresh: BTreeMap<PathBuf, Option<(Slot, PathBuf)>>,
 }
 
 /// The tmpfs that holds the upper layers and small file systems made for this environment.

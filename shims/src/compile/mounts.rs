@@ -141,15 +141,7 @@ impl Compiler<'_> {
     /// Puts one thing over the root.
     pub(super) fn mount(&mut self, mount: &Mount, source: Source) -> Result<(), LaunchError> {
         let root = self.root;
-        let target = mount.target();
-        match mount {
-            Mount::Directory { .. } => {}
-            // Whether something with this name is there is not known any more.
-            Mount::File { .. } | Mount::Symlink { .. } => {
-                target.parent().and_then(|parent| self.fresh.remove(parent));
-            }
-            _ => self.cover(target),
-        }
+        self.make_way(mount)?;
         match (mount, source) {
             (
                 Mount::Bind {
@@ -211,9 +203,59 @@ impl Compiler<'_> {
         }
     }
 
+    /// Makes the directories that something lies in, and is mounted on, where that needs no looking; notes what is not known of
+    /// them afterwards.
+    fn make_way(&mut self, mount: &Mount) -> Result<(), LaunchError> {
+        let target = mount.target();
+        let parent = target.parent().unwrap_or(target);
+        match mount {
+            Mount::Directory { .. } => self.make_directories(parent),
+            Mount::File { .. } | Mount::Symlink { .. } => {
+                self.make_directories(parent)?;
+                if let Some(parent) = self.fresh.get_mut(parent) {
+                    *parent = None;
+                }
+                Ok(())
+            }
+            Mount::Bind { source, .. } if !source.is_dir() => {
+                self.make_directories(parent)?;
+                self.cover(target);
+                Ok(())
+            }
+            _ => {
+                self.make_directories(target)?;
+                self.cover(target);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a directory and its parents where they are to lie in a tmpfs of our own. Anywhere else they are made by looking.
+    fn make_directories(&mut self, target: &Path) -> Result<(), LaunchError> {
+        let mut missing = Vec::new();
+        for above in target.ancestors() {
+            match self.fresh.get(above) {
+                None => missing.push(above),
+                Some(None) => return Ok(()),
+                Some(Some(_)) => {
+                    let mut missing = missing.into_iter().rev();
+                    return missing
+                        .try_for_each(|directory| self.directory(directory, MOUNT_POINT));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Something is mounted here: what is below is not what was made.
+    fn cover(&mut self, target: &Path) {
+        self.fresh.retain(|path, _| !path.starts_with(target));
+        self.fresh.insert(target.to_owned(), None);
+    }
+
     fn directory(&mut self, target: &Path, mode: u32) -> Result<(), LaunchError> {
         let parent = target.parent().and_then(|parent| self.fresh.get(parent));
-        if let (Some((tree, below)), Some(name)) = (parent, target.file_name())
+        if let (Some(Some((tree, below))), Some(name)) = (parent, target.file_name())
             && !self.fresh.contains_key(target)
         {
             let (tree, path) = (*tree, below.join(name));
@@ -223,7 +265,7 @@ impl Compiler<'_> {
                 mode,
             };
             self.push(operation, write_error(target));
-            self.fresh.insert(target.to_owned(), (tree, path));
+            self.fresh.insert(target.to_owned(), Some((tree, path)));
             return Ok(());
         }
         let operation = Operation::PutDirectory {
@@ -235,24 +277,6 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// Something is mounted here: what is below is not what was made.
-    fn cover(&mut self, target: &Path) {
-        self.fresh.retain(|path, _| !path.starts_with(target));
-    }
-
-    /// Makes a directory and its parents where they are to lie in a tmpfs of our own. Anywhere else they are made by looking.
-    fn freshly(&mut self, target: &Path) -> Result<(), LaunchError> {
-        let mut missing = Vec::new();
-        for above in target.ancestors() {
-            if self.fresh.contains_key(above) {
-                let mut made = missing.into_iter().rev();
-                return made.try_for_each(|directory| self.directory(directory, MOUNT_POINT));
-            }
-            missing.push(above);
-        }
-        Ok(())
-    }
-
     fn bind(
         &mut self,
         tree: Slot,
@@ -260,9 +284,6 @@ impl Compiler<'_> {
         target: &Path,
         read_only: bool,
     ) -> Result<(), LaunchError> {
-        if source.is_dir() {
-            self.freshly(target)?;
-        }
         let place = self.ensure(target, Like::Tree(tree))?;
         let origin = mount_error(&source.display().to_string(), target);
         let attributes = attributes(read_only, target.starts_with("/dev"));
@@ -276,7 +297,6 @@ impl Compiler<'_> {
             path: c"",
         };
         self.push(operation, origin);
-        self.cover(target);
         Ok(())
     }
 
@@ -337,7 +357,8 @@ impl Compiler<'_> {
             self.push(operation, origin);
             // By way of the new mount, for what is mounted below it.
             let tree = self.ensure(target, Like::Directory)?;
-            self.fresh.insert(target.to_owned(), (tree, PathBuf::new()));
+            let own = Some((tree, PathBuf::new()));
+            self.fresh.insert(target.to_owned(), own);
             return Ok(tree);
         }
         let size = size.map_or_else(String::new, |size| format!(",size={size}"));

@@ -269,3 +269,49 @@ fn the_whole_of_a_small_upper_can_be_used_up_without_harm() {
         assert_eq!(place.run(&plan).success(), "full\n");
     }
 }
+
+/// Directories that are only there for something deeper are made once, whoever needed them first.
+#[test]
+fn things_share_the_parents_of_their_places() {
+    for caller in callers() {
+        let place = Place::new(caller);
+        let project = place.directory("project");
+        let file = project.join("file");
+        fs::write(&file, "bound\n").unwrap();
+        let mut plan =
+            place.shell("cat /tmp/a/b/file /run/c/file; ls /tmp/a /tmp/a/b /run /run/c /dev/shm");
+        let tmpfs = |target: &str| Mount::Tmpfs {
+            target: target.into(),
+            mode: 0o700,
+            size: None,
+        };
+        let bind = |source: &Path, target: &str| Mount::Bind {
+            source: source.to_owned(),
+            target: target.into(),
+            read_only: true,
+            optional: false,
+        };
+        plan.mounts.extend([
+            tmpfs("/tmp/a/home"),
+            bind(&project, "/tmp/a/b"),
+            Mount::File {
+                target: "/run/c/file".into(),
+                content: "put\n".into(),
+                mode: 0o644,
+            },
+            bind(&file, "/run/c/bound"),
+            Mount::Directory {
+                target: "/run/c/d/e".into(),
+                mode: 0o755,
+            },
+            tmpfs("/run/c/d/f"),
+            tmpfs("/dev/shm"),
+        ]);
+        let said = place.run(&plan).success();
+        let (files, names) = said.split_once("/dev/shm:").unwrap();
+        assert_eq!(files, "bound\nput\n");
+        for name in ["b", "home", "c", "bound", "d"] {
+            assert!(names.lines().any(|line| line == name), "{name} in {names}");
+        }
+    }
+}

@@ -525,8 +525,11 @@ fn a_fork_bomb_is_killed_when_its_time_is_over() {
     started.send(Order::Signal(libc::SIGKILL));
     assert!(matches!(started.next(), Said::Report(Report::Started(_))));
     assert!(matches!(started.next(), Said::Report(Report::Ended(_))));
-    let left = Tree::start(&resident, shell("pidof sleep | wc -w"));
-    assert_eq!(left.rest(), "0\n");
+    // The kernel gives the places of the last ones back a moment after they are gone; until then a shell cannot fork.
+    crate::harness::eventually("nothing is left, and more can be started", || {
+        let left = Tree::start(&resident, shell("pidof sleep | wc -w"));
+        left.rest() == "0\n"
+    });
     gone(resident);
 }
 

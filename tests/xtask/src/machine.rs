@@ -144,8 +144,15 @@ fn release_directory() -> PathBuf {
 }
 
 /// An example program of envd's, built as it would be shipped.
-pub fn build_example(name: &str) -> Result<PathBuf> {
-    succeed(cargo().args(["build", "--release", "--package", "envd", "--example", name]))?;
+pub fn build_example(package: &str, name: &str) -> Result<PathBuf> {
+    succeed(cargo().args([
+        "build",
+        "--release",
+        "--package",
+        package,
+        "--example",
+        name,
+    ]))?;
     Ok(release_directory().join("examples").join(name))
 }
 

@@ -69,7 +69,7 @@ struct Seen {
 
 /// Rows of the table.
 pub fn rows(world: &World) -> Result<Vec<Row>> {
-    let latency = build_example("latency")?;
+    let latency = build_example("envd", "latency")?;
     let (mut shared, mut private) = (Vec::new(), Vec::new());
     for _ in 0..world.runs {
         shared.push(see(world, &latency, "shared")?);

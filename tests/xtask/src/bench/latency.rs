@@ -34,7 +34,7 @@ struct Floor {
 
 impl<'w> Stage<'w> {
     fn set(world: &'w World) -> Result<Self> {
-        let latency = build_example("latency")?;
+        let latency = build_example("envd", "latency")?;
         let sources = workspace().join("tests/xtask/src/bench");
         let floor = world.directory.join("floor");
         compile(&sources.join("floor.c"), &[], &floor)?;

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: ours and the peers', side by side, from one run.
 
+mod agent;
 mod daemon;
 mod entry;
 mod idle;
@@ -24,7 +25,7 @@ use world::World;
 type Group = fn(&World) -> Result<Vec<table::Row>>;
 
 /// The groups of rows, by the name that `--only` takes.
-const GROUPS: [(&str, Group); 13] = [
+const GROUPS: [(&str, Group); 18] = [
     ("entry", entry::rows),
     ("daemon-run", daemon::rows_of_running),
     ("shim", daemon::rows_of_shims),
@@ -38,6 +39,11 @@ const GROUPS: [(&str, Group); 13] = [
     ("search", indexes::rows_of_searching),
     ("gc", objects::rows),
     ("leftovers", leftovers::rows),
+    ("agent-create", agent::rows_of_creating),
+    ("agent-fork", agent::rows_of_forking),
+    ("agent-many", agent::rows_of_many),
+    ("agent-changes", agent::rows_of_changes),
+    ("agent-proxy", agent::rows_of_proxy),
 ];
 
 /// Runs the command.

@@ -13,7 +13,8 @@ use envd_agents::service::{
 
 use super::{
     Shared,
-    command::{KilledWithCall, Manner, Pipes, Running},
+    command::{KilledWithCall, Manner, Running},
+    ends::Pipes,
     failure, secrets,
 };
 

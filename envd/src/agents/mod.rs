@@ -8,7 +8,7 @@
 //! | `live`, `berth` | one environment and its PID 1, and what it keeps when it is launched anew |
 //! | `limits`, `quota` | what it may take of the machine, and what it takes |
 //! | `lending` | creating, forking, restoring and ending them |
-//! | `command`, `spool`, `terminal`, `commands` | commands and all that they wrote |
+//! | `command`, `ends`, `spool`, `terminal`, `commands` | commands and all that they wrote |
 //! | `inside`, `files` | files, through the environment's own root |
 //! | `project`, `checkout` | what changed in a project, and bringing it back |
 //! | `commits` | the same for commits |
@@ -25,6 +25,7 @@ mod checkout;
 mod command;
 mod commands;
 mod commits;
+mod ends;
 mod failure;
 mod files;
 mod grants;
@@ -69,7 +70,7 @@ use envd_store::{Place, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
 
-pub use command::Pipes;
+pub use ends::Pipes;
 pub use grants::{Granted, Grants};
 pub use mechanisms::mechanisms;
 

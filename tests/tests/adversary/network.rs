@@ -262,7 +262,7 @@ fn the_proxy_of_somebody_else() {
             ground.user,
             &[("tcp=127.0.0.1,3128", &["SUCCEEDED"])],
         );
-        let other = agent.create(json!({}));
+        let other = agent.create(json!({"network": "none"}));
         held(
             &mut agent,
             &other,

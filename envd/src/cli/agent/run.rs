@@ -39,7 +39,7 @@ use crate::daemon::{
 /// current directory where that is in the project. With --json its output is in the answer, or most of it.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
 #[command(
-    after_help = "Examples\n  envd agent run try -- make test\n  envd agent run try -- sh -c 'grep -rl TODO . | wc -l'\n  envd agent run try --detach -- ./serve\n\nExit codes: 124 when the time was over, 127 when there is no such command, 128 and the signal's number, else the command's."
+    after_help = "Examples\n  envd agent run try -- make test\n  envd agent run try -- sh -c 'grep -rl main . | wc -l'\n  envd agent run try --detach -- ./serve\n\nExit codes: 124 when the time was over, 127 when there is no such command, 128 and the signal's number, else the command's."
 )]
 pub struct Arguments {
     /// The environment

@@ -10,7 +10,7 @@ use std::{
 use envd_init::protocol::{Order, Report};
 use envd_shims::{
     Launcher, Resident, Said, connection,
-    plan::{Command, Plan},
+    plan::{Command, Mount, Plan},
 };
 
 use crate::harness::{Caller, Place};
@@ -288,7 +288,7 @@ fn a_project_under_an_overlay_keeps_what_is_written_apart() {
         place.directory("work"),
     );
     std::fs::write(frozen.join("earlier"), "from a snapshot").unwrap();
-    plan.mounts.push(envd_shims::plan::Mount::Overlay {
+    plan.mounts.push(Mount::Overlay {
         lowers: vec![frozen, project.clone()],
         upper: upper.clone(),
         work,
@@ -491,6 +491,30 @@ fn a_tree_that_ends_by_itself_is_told_and_leaves_what_it_left() {
     gone(resident);
 }
 
+/// How many processes descend from one, as everybody may see.
+fn below(root: u32) -> usize {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut parents: Vec<(u32, u32)> = entries
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            let (_, rest) = stat.rsplit_once(") ")?;
+            Some((pid, rest.split(' ').nth(1)?.parse().ok()?))
+        })
+        .collect();
+    let mut found = vec![root];
+    let mut looked_at = 0;
+    while let Some(parent) = found.get(looked_at).copied() {
+        found.extend(
+            parents
+                .extract_if(.., |(_, of)| *of == parent)
+                .map(|(pid, _)| pid),
+        );
+        looked_at += 1;
+    }
+    found.len() - 1
+}
+
 #[test]
 fn a_fork_bomb_is_killed_when_its_time_is_over() {
     let (_place, mut plan) = plan();
@@ -518,12 +542,7 @@ fn a_fork_bomb_is_killed_when_its_time_is_over() {
         output: read.into(),
     };
     started.output.read_exact(&mut [0; 6]).unwrap();
-    let processes = format!("/proc/{}/root/proc", resident.pid());
-    crate::harness::eventually("it is at its limit", || {
-        let entries = std::fs::read_dir(&processes).unwrap().flatten();
-        let number = |name: &std::ffi::OsStr| name.to_string_lossy().parse::<u32>().is_ok();
-        entries.filter(|entry| number(&entry.file_name())).count() > 150
-    });
+    crate::harness::eventually("it is at its limit", || below(resident.pid()) > 150);
     started.send(Order::Signal(libc::SIGKILL));
     assert!(matches!(started.next(), Said::Report(Report::Started(_))));
     assert!(matches!(started.next(), Said::Report(Report::Ended(_))));
@@ -534,14 +553,21 @@ fn a_fork_bomb_is_killed_when_its_time_is_over() {
 
 #[test]
 fn everything_stands_still_for_a_moment_and_goes_on() {
-    let (_place, plan) = plan();
+    let (place, mut plan) = plan();
+    let shared = place.directory("shared");
+    plan.mounts.push(Mount::Bind {
+        source: shared.clone(),
+        target: "/shared".into(),
+        read_only: false,
+        optional: false,
+    });
     let launcher = Launcher::start().unwrap();
     let resident = launcher.launch(&plan).unwrap();
     let shell = |script: &str| command(&plan, &["sh", "-c", script]);
-    let counting = "sleep 1000 & until grep -q sleep /proc/$!/stat; do :; done; kill -STOP $!; until grep -q ') T' /proc/$!/stat; do :; done; echo $!; i=0; while :; do i=$((i+1)); echo $i > /tmp/count; done";
+    let counting = "sleep 1000 & until grep -q sleep /proc/$!/stat; do :; done; kill -STOP $!; until grep -q ') T' /proc/$!/stat; do :; done; echo $!; i=0; while :; do i=$((i+1)); echo $i > /shared/count; done";
     let mut counts = Tree::start(&resident, shell(counting));
     counts.await_lines(1);
-    let root = format!("/proc/{}/root/tmp/count", resident.pid());
+    let root = shared.join("count");
     let value = || -> u64 {
         loop {
             if let Ok(number) = std::fs::read_to_string(&root)

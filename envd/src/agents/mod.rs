@@ -7,7 +7,7 @@
 //! | `layers` | what is written inside: frozen, forked, put back |
 //! | `live`, `berth` | one environment and its PID 1, and what it keeps when it is launched anew |
 //! | `limits`, `quota` | what it may take of the machine, and what it takes |
-//! | `lending` | creating, forking, restoring and ending them |
+//! | `lending`, `taken` | creating, forking, restoring and ending them; files as they were at a moment |
 //! | `command`, `ends`, `spool`, `terminal`, `commands` | commands and all that they wrote |
 //! | `inside`, `files` | files, through the environment's own root |
 //! | `project`, `checkout` | what changed in a project, and bringing it back |
@@ -42,6 +42,7 @@ mod resources;
 mod secrets;
 mod service;
 mod spool;
+mod taken;
 mod terminal;
 mod told;
 
@@ -124,7 +125,7 @@ struct Snapshot {
     changes: u64,
     /// Whose files these are, which may be gone.
     environment: Arc<Lent>,
-    taken: lending::Taken,
+    taken: taken::Taken,
 }
 
 impl Snapshot {

@@ -125,6 +125,7 @@ pub const WNOHANG: i32 = 1;
 pub const WUNTRACED: i32 = 2;
 
 pub const PR_SET_PDEATHSIG: i32 = 1;
+pub const PR_GET_DUMPABLE: i32 = 3;
 pub const PR_SET_DUMPABLE: i32 = 4;
 pub const PR_SET_NAME: i32 = 15;
 pub const PR_CAPBSET_READ: i32 = 23;

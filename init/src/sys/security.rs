@@ -96,6 +96,19 @@ pub fn set_not_dumpable() -> Result<(), Errno> {
     unsafe { call!(PRCTL, PR_SET_DUMPABLE, 0, 0, 0, 0) }.map(drop)
 }
 
+/// Whether this process can be traced and read by its user's others (PR_GET_DUMPABLE).
+pub fn is_dumpable() -> bool {
+    // SAFETY: touches no memory.
+    let dumpable = unsafe { call!(PRCTL, PR_GET_DUMPABLE, 0, 0, 0, 0) };
+    dumpable == Ok(1)
+}
+
+/// Makes it so that it can.
+pub fn set_dumpable() -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call!(PRCTL, PR_SET_DUMPABLE, 1, 0, 0, 0) }.map(drop)
+}
+
 /// Installs a system call filter: instructions of 8 bytes in the kernel's layout (`struct sock_filter`). With `listen`,
 /// gives the descriptor that its notifications are read from.
 pub fn install_filter(program: &[u8], listen: bool) -> Result<Option<Descriptor>, Errno> {

@@ -168,6 +168,7 @@ fn launch(
         mask: held.before,
         announced: false,
     };
+    let dumpable = sys::is_dumpable();
     let launched = launch::launch_sharing(program, first, theirs, Some(ours));
     sys::close(theirs);
     let launched = launched.ok()?;
@@ -183,6 +184,10 @@ fn launch(
     });
     // Until the kernel has taken everything away.
     let waited = sys::wait_for(launched.pid);
+    // PID 1 closed the memory that it shared with this process, which may go on as the whole of envd.
+    if dumpable {
+        let _ = sys::set_dumpable();
+    }
     sys::close(launched.pidfd);
     match outcome {
         Outcome::Ended(status) => Some(sys::shell_code(status)),

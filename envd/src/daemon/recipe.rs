@@ -198,9 +198,9 @@ impl Recipe {
         working_directory(current, &self.observed.project)
     }
 
-    /// Whether the machine is still as it was observed.
+    /// Whether the machine is still as it was observed, but for the files that are watched.
     fn is_current(&self) -> bool {
-        self.observed.host == HostFacts::of_this_machine() && self.bound == self.observed.bound()
+        self.observed.host.is_called_the_same() && self.bound == self.observed.bound()
     }
 
     fn retire(&self) {

@@ -303,20 +303,28 @@ impl NameFile {
 impl HostFacts {
     /// This machine's.
     pub fn of_this_machine() -> Self {
-        let hostname = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned();
-        let zone = fs::read_link("/etc/localtime")
-            .ok()
-            .and_then(|link| zone_of(&link));
         Self {
-            hostname,
-            zone,
+            hostname: hostname(),
+            zone: zone(),
             hosts: NameFile::read("/etc/hosts"),
             resolver: NameFile::read("/etc/resolv.conf"),
         }
     }
+
+    /// Whether the machine calls itself and its time zone as it did. That its files are still the same is for whoever watches
+    /// them to tell, without reading.
+    pub fn is_called_the_same(&self) -> bool {
+        self.hostname == hostname() && self.zone == zone()
+    }
+}
+
+fn hostname() -> String {
+    let names = rustix::system::uname();
+    names.nodename().to_string_lossy().into_owned()
+}
+
+fn zone() -> Option<String> {
+    zone_of(&fs::read_link("/etc/localtime").ok()?)
 }
 
 /// The name of the zone that a link into the zone database leads to.

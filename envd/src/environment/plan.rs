@@ -274,7 +274,7 @@ fn names_and_time(inputs: &Inputs<'_>, mounts: &mut Vec<Mount>) {
     };
     match inputs.network {
         Network::Shared => {
-            // A copy costs a fifth of a bind, and both keep what there was when the environment was made: programs that
+            // A copy costs a third of a bind, and both keep what there was when the environment was made: programs that
             // change these files put new ones in their place.
             for (path, found) in [
                 ("/etc/hosts", &inputs.host.hosts),

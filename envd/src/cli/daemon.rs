@@ -7,7 +7,6 @@ use nix::unistd::{dup2_stderr, dup2_stdout};
 
 use super::{
     Context, Failure, Kind,
-    entering::Inside,
     handing_over::Handing,
     operations::{Operations, Ready},
 };
@@ -79,14 +78,7 @@ fn start(
     project: &Project,
     place: &Place,
 ) -> Result<ExitCode, Failure> {
-    let handing = Handing {
-        context,
-        operations,
-        project,
-        place,
-        inside: &Inside::default(),
-        command: &[],
-    };
+    let handing = Handing::of_project(context, operations, project, place);
     handing.realise()?;
     let client = handing.connect_or_start()?;
     client.ask(Request::Warm)?;

@@ -48,6 +48,19 @@ pub struct Inside {
     pub print_plan: bool,
 }
 
+impl Inside {
+    /// No option at all.
+    pub const AS_IT_IS: &'static Self = &Self {
+        variables: Vec::new(),
+        as_root: false,
+        no_network: false,
+        strict: false,
+        require: Vec::new(),
+        home: None,
+        print_plan: false,
+    };
+}
+
 /// A process to be.
 pub(super) struct Entering<'a> {
     pub context: &'a Context,

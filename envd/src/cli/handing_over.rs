@@ -35,7 +35,24 @@ pub(super) struct Handing<'a> {
     pub command: &'a [OsString],
 }
 
-impl Handing<'_> {
+impl<'a> Handing<'a> {
+    /// On behalf of a project, and of no command.
+    pub fn of_project(
+        context: &'a Context,
+        operations: &'a dyn Operations,
+        project: &'a Project,
+        place: &'a Place,
+    ) -> Self {
+        Self {
+            context,
+            operations,
+            project,
+            place,
+            inside: Inside::AS_IT_IS,
+            command: &[],
+        }
+    }
+
     /// Whether the daemon's way is the same as one's own: what it has no word for is done here.
     pub fn is_possible(inside: &Inside) -> bool {
         inside.require.is_empty() && inside.home.is_none() && !inside.print_plan
@@ -197,14 +214,7 @@ pub(super) fn run_if_there(
 pub(super) fn start_daemon(context: &Context, operations: &dyn Operations) -> Result<(), Failure> {
     let project = context.project()?;
     let place = Place::of(&context.settings, context.uid, &project.root);
-    let handing = Handing {
-        context,
-        operations,
-        project: &project,
-        place: &place,
-        inside: &Inside::default(),
-        command: &[],
-    };
+    let handing = Handing::of_project(context, operations, &project, &place);
     if let Err(failure) = handing.connect_or_start() {
         tracing::info!("no daemon: {}", failure.message);
     }

@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{
-    Context, Failure, entering::Inside, handing_over::Handing, operations::Operations, ps,
-};
+use super::{Context, Failure, handing_over::Handing, operations::Operations, ps};
 use crate::daemon::{
     Place,
     household::ServicesState,
@@ -31,14 +29,7 @@ pub fn run(
 ) -> Result<ExitCode, Failure> {
     let project = context.project()?;
     let place = Place::of(&context.settings, context.uid, &project.root);
-    let handing = Handing {
-        context,
-        operations,
-        project: &project,
-        place: &place,
-        inside: &Inside::default(),
-        command: &[],
-    };
+    let handing = Handing::of_project(context, operations, &project, &place);
     handing.realise()?;
     let state = up(&handing, &arguments.services)?;
     ps::print(context, &state)

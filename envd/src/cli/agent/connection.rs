@@ -19,7 +19,7 @@ use super::{
     failure::{no_such, told},
 };
 use crate::{
-    cli::{entering::Inside, handing_over::Handing},
+    cli::handing_over::Handing,
     daemon::{
         Place,
         client::{Client, ClientError},
@@ -132,14 +132,7 @@ impl Sessions {
     pub(super) fn started(context: &Context, operations: &dyn Operations) -> Result<Self, Failure> {
         let project = context.project()?;
         let place = Place::of(&context.settings, context.uid, &project.root);
-        let handing = Handing {
-            context,
-            operations,
-            project: &project,
-            place: &place,
-            inside: &Inside::default(),
-            command: &[],
-        };
+        let handing = Handing::of_project(context, operations, &project, &place);
         let client = handing.connect_or_start()?;
         Ok(Self::new(place, client))
     }

@@ -71,7 +71,7 @@ impl Region {
     }
 
     /// Its upper end, as the start of a stack.
-    pub(super) fn top(&self) -> *mut u8 {
+    pub(super) fn top(&mut self) -> *mut u8 {
         // SAFETY: one past the end of the mapping; lengths given by this crate are multiples of a page.
         unsafe { self.start.add(self.length) }
     }

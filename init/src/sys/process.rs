@@ -106,12 +106,12 @@ pub fn share<C: FnOnce() -> i32 + Send + 'static>(
         child()
     }
     // The closure lies at the upper end of the stack, which goes on below it.
-    let stack = core::mem::ManuallyDrop::new(stack);
     let room = size_of::<C>().next_multiple_of(16);
     const { assert!(align_of::<C>() <= 16) };
     if room >= stack.bytes().len() {
         return Err(Errno(ENOMEM));
     }
+    let stack = stack.last();
     // SAFETY: the region is longer than `room` and its end a page's, so that this is within it and aligned to 16 bytes.
     let place = unsafe { stack.top().sub(room) };
     // SAFETY: as above; nobody else has the region.

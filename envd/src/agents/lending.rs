@@ -17,7 +17,6 @@ use envd_agents::{
         },
     },
 };
-
 use tokio_util::sync::CancellationToken;
 
 use super::{

@@ -136,7 +136,7 @@ fn number_of(line: &str) -> Option<u64> {
     rest[..end].parse().ok()
 }
 
-/// The last environment that an answer names: of a fork, the new one.
+/// The environment that an answer is about: of a fork, the new one, for its origin stands under another name.
 fn handle(answer: &str) -> Result<String> {
     let (_, rest) = answer
         .split_once("\"environment\":\"")

@@ -6,8 +6,8 @@ use crate::{
     protocol::{Failure, Stage},
     request::{FOREGROUND, Request, SESSION, Strings, TERMINAL},
     sys::{
-        self, Capabilities, Descriptor, Disposition, Errno, Lasting, Mask, Pid, Region, SignalSet,
-        Vector, constant::*,
+        self, Capabilities, Descriptor, Disposition, Errno, Lasting, Mask, Pid, Processors, Region,
+        SignalSet, Vector, constant::*,
     },
 };
 
@@ -26,6 +26,8 @@ pub struct Given<'g> {
     pub mask: SignalSet,
     /// The mask of permission bits, where the request has none.
     pub umask: u32,
+    /// Where it runs, unless where PID 1 does.
+    pub processors: Option<Processors>,
     /// Descriptors that become its first ones; empty if it inherits those of PID 1.
     pub descriptors: &'g [Descriptor],
 }
@@ -157,6 +159,9 @@ fn prepare(prepared: &Prepared<'_>) -> Result<(), Failure> {
     sys::change_directory(request.directory).map_err(failed(Stage::Directory, 0))?;
     sys::set_umask(request.umask.unwrap_or(given.umask));
     let _ = sys::set_disposition(SIGPIPE, Disposition::Default);
+    if let Some(processors) = given.processors {
+        processors.take();
+    }
     sys::close_on_exec_from(3.max(given.descriptors.len() as Descriptor));
     let mask = sys::mask_signals(Mask::Set, given.mask);
     mask.map(drop).map_err(failed(Stage::Protect, 2))

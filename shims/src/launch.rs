@@ -109,6 +109,7 @@ fn copy(
     let first = First {
         request: Request::parse(request).map_err(malformed)?,
         mask: signals.before_as_set(),
+        processors: None,
         announced,
     };
     // The new process never comes back; should it panic, it must not run on in this one's name.

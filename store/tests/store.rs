@@ -54,6 +54,30 @@ fn a_half_made_store_is_completed() {
 }
 
 /// Objects are read-only to everyone by agreement, shared by views, and carry no time: so two stores are alike.
+/// Whoever comes while another makes the store sees it whole or not at all.
+#[test]
+fn many_make_the_same_store() {
+    for _ in 0..40 {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().join("store");
+        let barrier = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    Store::open(&at).unwrap();
+                });
+            }
+        });
+        let store = Store::open(&at).unwrap();
+        assert_eq!(
+            fs::read_to_string(store.path("version")).unwrap(),
+            "envd-store 1\n"
+        );
+        assert!(!store.path("version.new").exists());
+    }
+}
+
 #[test]
 fn objects_have_their_mode_and_the_time_one() {
     let (_directory, store) = new();

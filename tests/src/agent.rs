@@ -3,9 +3,11 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
+    os::fd::AsFd as _,
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio},
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
 use crate::sandbox::{PATIENCE, Sandbox, wait};
@@ -90,6 +92,15 @@ impl Agent {
         loop {
             if let Some(answer) = self.early.remove(&number) {
                 return answer;
+            }
+            if self.output.buffer().is_empty() {
+                let patience = PollTimeout::try_from(PATIENCE).expect("minutes fit");
+                let mut ends = [PollFd::new(
+                    self.output.get_ref().as_fd(),
+                    PollFlags::POLLIN,
+                )];
+                let ready = poll(&mut ends, patience).expect("the server is there");
+                assert!(ready > 0, "request {number} is not answered");
             }
             let mut line = String::new();
             let length = self

@@ -1,6 +1,14 @@
 //! What an agent does with commands that run: gives them a terminal, and forks, freezes and snapshots the environment around them.
 
-use envd_tests::{agent::Agent, leftovers::Watch, sandbox::Sandbox, user::Account, world::World};
+use std::time::Instant;
+
+use envd_tests::{
+    agent::Agent,
+    leftovers::Watch,
+    sandbox::{PATIENCE, Sandbox},
+    user::Account,
+    world::World,
+};
 use serde_json::{Value, json};
 
 fn everyone(world: &World) -> Vec<Sandbox> {
@@ -38,24 +46,29 @@ impl Started {
     /// Waits until it has written this.
     #[track_caller]
     fn until(&mut self, agent: &mut Agent, text: &str) {
+        let end = Instant::now() + PATIENCE;
         while !self.seen.contains(text) {
             let polled = self.poll(agent);
+            let goes_on = polled["state"] == "running" && Instant::now() < end;
             assert!(
-                polled["state"] == "running" || self.seen.contains(text),
-                "{} {polled}",
+                goes_on || self.seen.contains(text),
+                "no {text:?} but {:?} {polled}",
                 self.seen
             );
         }
         self.seen = self.seen.split_once(text).unwrap().1.to_owned();
     }
 
+    #[track_caller]
     fn end(&mut self, agent: &mut Agent) -> Value {
+        let end = Instant::now() + PATIENCE;
         loop {
             let polled = self.poll(agent);
             let rest = polled["stdout"]["total_bytes"].as_u64() > Some(self.offset);
             if polled["state"] != "running" && !rest {
                 return polled;
             }
+            assert!(Instant::now() < end, "no end but {:?} {polled}", self.seen);
         }
     }
 
@@ -93,8 +106,9 @@ fn a_terminal_is_the_environments_own_and_behaves_as_one() {
         );
 
         // It is somebody's who types: lines, another size, Ctrl-C for who is in the foreground, Ctrl-D at the end.
-        let script = "trap 'echo winch' WINCH; echo ready; while read line; do echo \"got $line\"; stty size; done; echo over; \
-                      cat; echo interrupted; exec sleep 1000";
+        // Nothing is trapped here: a shell whose read is interrupted by a trap takes that for the end of its input.
+        let script = "echo ready; while read line; do echo \"got $line\"; stty size; done; echo over; cat; echo interrupted; \
+                      exec sleep 1000";
         let mut typed = Started::new(&mut agent, start(script, true));
         typed.until(&mut agent, "ready\r\n");
         typed.signal(&mut agent, json!({"stdin": "one\n"}));
@@ -109,6 +123,14 @@ fn a_terminal_is_the_environments_own_and_behaves_as_one() {
         typed.signal(&mut agent, json!({"stdin": "\u{3}"}));
         let ended = typed.end(&mut agent);
         assert_eq!(ended["signal"], "SIGINT", "{ended} {}", typed.seen);
+
+        // Another size is signalled.
+        let script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.01; done";
+        let mut resized = Started::new(&mut agent, start(script, true));
+        resized.until(&mut agent, "ready\r\n");
+        resized.signal(&mut agent, json!({"terminal": {"rows": 7, "columns": 8}}));
+        resized.end(&mut agent);
+        assert_eq!(resized.seen, "7 8\r\n");
 
         // Text that was given, and nothing more.
         let mut text = start("cat; echo end", false);

@@ -145,12 +145,24 @@ fn run(start: &Start<'static>, invocation: &Invocation<'_>, place: &Place) -> Op
     let request = encode(room, start, invocation, place)?;
     let (ours, theirs) = sys::packet_pair().ok()?;
     let held = Held::new();
+    // This process and the environment's PID 1 take turns from here to the end, and a second processor would have to be woken
+    // for each: that is a tenth of the whole time. The command gets back what there was.
+    let processors = sys::stay();
     let code = held.and_then(|held| {
-        launch(program, start, request, &held, ours, theirs).or_else(|| {
+        let first = First {
+            request,
+            mask: held.before,
+            processors,
+            announced: false,
+        };
+        launch(program, start, first, &held, ours, theirs).or_else(|| {
             held.release();
             None
         })
     });
+    if let (None, Some(processors)) = (code, processors) {
+        processors.take();
+    }
     sys::close(ours);
     code
 }
@@ -158,16 +170,11 @@ fn run(start: &Start<'static>, invocation: &Invocation<'_>, place: &Place) -> Op
 fn launch(
     program: Program<'static>,
     start: &Start<'_>,
-    request: Request<'static>,
+    first: First<'static>,
     held: &Held,
     ours: Descriptor,
     theirs: Descriptor,
 ) -> Option<i32> {
-    let first = First {
-        request,
-        mask: held.before,
-        announced: false,
-    };
     let dumpable = sys::is_dumpable();
     let launched = launch::launch_sharing(program, first, theirs, Some(ours));
     sys::close(theirs);

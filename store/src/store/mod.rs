@@ -27,7 +27,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FlockOperation, Mode, OFlags, mkdirat, openat},
+    fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, mkdirat, openat, unlinkat},
     io::Errno,
 };
 
@@ -167,16 +167,23 @@ impl Store {
         // Made now, since gc needs it on a full disk.
         drop(self.lock(FlockOperation::NonBlockingLockShared));
         let new = || self.path("version.new");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
         let file = openat(self.fd(), c"version.new", flags, Mode::RUSR | Mode::WUSR)
             .context("create", new)?;
+        // Several may make the same store, and what one writes has been renamed by another: only who holds it writes, and only
+        // while there is no version.
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).context("lock", new)?;
+        if self.version()?.is_some() {
+            return match unlinkat(self.fd(), c"version.new", AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(error) => Err(error).context("remove", new),
+            };
+        }
+        rustix::fs::ftruncate(&file, 0).context("write", new)?;
         write_all(file.as_fd(), format!("{VERSION}\n").as_bytes()).context("write", new)?;
         rustix::fs::fdatasync(&file).context("write", new)?;
-        match rustix::fs::renameat(self.fd(), c"version.new", self.fd(), c"version") {
-            // Another process makes the same store and was faster.
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(error).context("rename", new),
-        }
+        rustix::fs::renameat(self.fd(), c"version.new", self.fd(), c"version")
+            .context("rename", new)
     }
 
     /// A path below the store's root; `""` is the root itself.

@@ -6,6 +6,11 @@ use std::{
     process::{Command, Stdio},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use crate::measure::Result;
 
 /// Debian packages that tests need. Most are on any developer's machine.
@@ -177,4 +182,22 @@ pub fn options<'a>(arguments: &[&'a str], known: &[&str]) -> Result<Vec<(&'a str
         found.push((*option, *value));
     }
     Ok(found)
+}
+
+/// Kills a process and all that descends from it.
+pub fn kill_tree(process: u32) {
+    // It first, stopped, so that it starts no more of them.
+    let pid = Pid::from_raw(process as i32);
+    let _ = kill(pid, Signal::SIGSTOP);
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        for child in children
+            .split_whitespace()
+            .filter_map(|text| text.parse().ok())
+        {
+            kill_tree(child);
+        }
+    }
+    let _ = kill(pid, Signal::SIGKILL);
 }

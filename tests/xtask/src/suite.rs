@@ -9,7 +9,9 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{RecvTimeoutError, channel},
+    time::{Duration, Instant},
 };
 
 use nix::unistd::User;
@@ -171,21 +173,49 @@ fn run_one(runner: &Runner, executable: &Executable, path: &Path, total: &mut To
     let mut child = command
         .spawn()
         .map_err(|error| format!("cannot start {}: {error}", path.display()))?;
-    let mut summary = None;
-    for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
-        let line = line?;
-        println!("{line}");
-        if line.starts_with("test result: ") {
-            summary = Some(line);
-        }
-    }
-    let status = child.wait()?;
     let label = format!("{name} ({})", runner.label);
-    match summary {
+    match watched(&mut child)? {
         Some(line) => total.add(&label, &line),
-        None => total.broke(&label, &format!("ended with {status} and no summary")),
+        None => total.broke(&label, "it ended without a summary, or was stopped"),
     }
     Ok(())
+}
+
+/// A test executable that takes longer hangs: it is ended, so that the others have their turn and it is named.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Passes on what a test executable prints until it ends or is ended; its summary.
+fn watched(child: &mut Child) -> Result<Option<String>> {
+    let stdout = child.stdout.take().expect("piped");
+    // Read elsewhere: what a hanging test has started may keep the pipe open for longer than the test is there.
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(|line| line.ok()) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let end = Instant::now() + PATIENCE;
+    let mut summary = None;
+    loop {
+        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                println!("{line}");
+                if line.starts_with("test result: ") {
+                    summary = Some(line);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                println!("it has run for {} s and is ended", PATIENCE.as_secs());
+                machine::kill_tree(child.id());
+                break;
+            }
+        }
+    }
+    child.wait()?;
+    Ok(summary)
 }
 
 /// The documentation's examples, which only cargo can run.

@@ -215,10 +215,24 @@ fn packet(tag: &[u8], build: u64, words: &[&str]) -> Vec<u8> {
     }
     let mut packet = tag.to_vec();
     packet.extend_from_slice(&build.to_ne_bytes());
-    for number in [0, 0, 0, 0, u32::MAX, 0, words.len() as u32, 0] {
+    let (arguments, length) = (words.len() as u32, strings.len() as u32);
+    // Of the packet, then of the command, which ignores no signal.
+    for number in [
+        0,
+        0,
+        0,
+        0,
+        u32::MAX,
+        u32::MAX,
+        0,
+        arguments,
+        0,
+        length,
+        0,
+        0,
+    ] {
         packet.extend_from_slice(&number.to_ne_bytes());
     }
-    packet.extend_from_slice(&(strings.len() as u32).to_ne_bytes());
     packet.extend_from_slice(&strings);
     packet
 }

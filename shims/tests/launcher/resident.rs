@@ -1,4 +1,5 @@
 //! Environments that wait for commands. The launcher is a process of its own, so that these run in the test itself.
+//! It is one thing: whatever the owner of such an environment relies on.
 
 use std::{
     fs::File,

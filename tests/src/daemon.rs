@@ -29,6 +29,8 @@ pub const JSON: u32 = 64;
 pub const RUN: u32 = 65;
 /// Tag of packets that run something in an environment that was opened.
 const EXECUTE: u32 = 66;
+/// Tag of packets that ask to join an environment with a terminal.
+const JOIN: u32 = 68;
 /// Tag of PID 1's packet: the command runs.
 const STARTED: i32 = 1;
 /// Tag of PID 1's packet: the command has ended.
@@ -199,6 +201,11 @@ pub fn build(status: &Value) -> u64 {
 /// A packet that runs a command, as a client that is written from PROTOCOL.md alone makes it.
 pub fn run_packet(build: u64, words: &[&str]) -> Vec<u8> {
     packet(&RUN.to_ne_bytes(), build, words)
+}
+
+/// A packet that asks to join an environment for a command.
+pub fn join_packet(build: u64, words: &[&str]) -> Vec<u8> {
+    packet(&JOIN.to_ne_bytes(), build, words)
 }
 
 /// A packet that executes a command in an environment that was opened.

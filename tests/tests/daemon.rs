@@ -7,7 +7,7 @@ use std::{
 };
 
 use envd_tests::{
-    daemon::{Daemon, build, run_packet, until},
+    daemon::{Daemon, build, join_packet, run_packet, until},
     leftovers::Watch,
     programs, requirement,
     sandbox::{PATIENCE, conclude, finish, set_mode, wait},
@@ -310,6 +310,8 @@ fn garbage_is_answered_and_leaks_nothing() {
         (good[..good.len() - 1].to_vec(), &four),
         (good[..20].to_vec(), &four),
         (lying, &four),
+        // Who joins has a terminal.
+        (join_packet(build, &["true"]), &four),
     ] {
         let raw = daemon.connect();
         raw.send(&packet, descriptors);

@@ -127,6 +127,7 @@ fn ctrl_z_stops_and_fg_continues() {
         ("envd run FLAG -- ", ""),
         ("envd run FLAG -- ", "< /dev/null"),
         ("envd -v run FLAG -- ", "< /dev/null"),
+        ("envd run FLAG --strict -- ", ""),
         ("envd run FLAG --strict -- ", "< /dev/null"),
         ("envd -v run FLAG --strict -- ", "< /dev/null"),
         (".envd/bin/", ""),

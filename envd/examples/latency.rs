@@ -162,7 +162,13 @@ impl Daemon {
     /// Runs a program in an environment and waits for its end.
     fn run(&self, handle: u64, program: &Program) -> Result<()> {
         let (ours, theirs) = connection()?;
-        let (mut packet, tail) = order::write(self.build, Some(handle), 0, &[], &program.request);
+        let (mut packet, tail) = order::write(
+            self.build,
+            order::Way::Execute(handle),
+            0,
+            &[],
+            &program.request,
+        );
         packet.extend_from_slice(&tail);
         let null = self.null.as_fd();
         self.client

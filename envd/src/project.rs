@@ -119,10 +119,15 @@ impl Project {
 
     /// What to call it in a prompt: the directory's name.
     pub fn name(&self) -> String {
-        match self.root.file_name() {
-            Some(name) => name.to_string_lossy().into_owned(),
-            None => "root".to_owned(),
-        }
+        name(&self.root)
+    }
+}
+
+/// What to call the project in a directory in a prompt.
+pub fn name(root: &Path) -> String {
+    match root.file_name() {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => "root".to_owned(),
     }
 }
 

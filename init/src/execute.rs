@@ -147,8 +147,13 @@ fn prepare(prepared: &Prepared<'_>) -> Result<(), Failure> {
         // SIGTTOU is blocked here, as in PID 1.
         sys::give_terminal(0, sys::own_pid()).map_err(failed(Stage::Job, 2))?;
     }
-    for (resource, value) in request.limits.iter() {
-        sys::set_limit(resource, value, value).map_err(failed(Stage::Limit, resource))?;
+    for limit in request.limits.iter() {
+        sys::set_limit(limit.resource, limit.soft, limit.hard)
+            .map_err(failed(Stage::Limit, limit.resource))?;
+    }
+    if let Some(niceness) = request.niceness {
+        // Whoever asks for one that cannot be had has been told before.
+        let _ = sys::set_niceness(niceness);
     }
     sys::set_capabilities(Capabilities {
         effective: given.kept,
@@ -159,6 +164,9 @@ fn prepare(prepared: &Prepared<'_>) -> Result<(), Failure> {
     sys::change_directory(request.directory).map_err(failed(Stage::Directory, 0))?;
     sys::set_umask(request.umask.unwrap_or(given.umask));
     let _ = sys::set_disposition(SIGPIPE, Disposition::Default);
+    for signal in request.ignored.iter() {
+        let _ = sys::set_disposition(signal, Disposition::Ignore);
+    }
     if let Some(processors) = given.processors {
         processors.take();
     }

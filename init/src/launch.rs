@@ -65,7 +65,37 @@ pub fn launch(
     }
 }
 
-/// The same for one command, where both processes share all memory: what is given lives as long as either.
+/// Joins an environment that somebody else owns, for one command: as with `first` above, but that the new process is in the
+/// namespaces (see [`crate::protocol::JOIN`]) from outside and not their PID 1. What it starts is killed with the environment, and
+/// not by its own end. `program` says what is given up on the way, and makes nothing.
+///
+/// A process that a PID 1 starts belongs to another session. This one's command stays in the session of who joins, and so has its
+/// terminal.
+pub fn join(
+    program: &Program<'_>,
+    first: &First<'_>,
+    owner: Descriptor,
+    owners_end: Option<Descriptor>,
+    namespaces: &[Descriptor],
+) -> Result<Launched, Failure> {
+    match sys::copy(0, None) {
+        Ok(Side::Child) => {
+            leave(owners_end);
+            for (index, namespace) in namespaces.iter().enumerate() {
+                if let Err(error) = sys::enter_namespace(*namespace) {
+                    let failure = Failure::at(Stage::Join, index as u32, error.0);
+                    let _ = sys::send(owner, &failure.encode(), &[]);
+                    sys::exit(125)
+                }
+            }
+            become_first(program, Some(first), owner, None)
+        }
+        Ok(Side::Parent { pid, pidfd }) => Ok(Launched { pid, pidfd }),
+        Err(error) => Err(Failure::at(Stage::Clone, 0, error.0)),
+    }
+}
+
+/// As [`launch`] for one command, where both processes share all memory: what is given lives as long as either.
 pub fn launch_sharing(
     program: Program<'static>,
     first: First<'static>,
@@ -222,7 +252,9 @@ fn start(
             }
             sys::close(go);
         }
-        None => write_maps(program, None)?,
+        None if program.header.namespaces & CLONE_NEWUSER != 0 => write_maps(program, None)?,
+        // It has joined one that has its maps.
+        None => {}
     }
     let applied = apply::apply(program, owner)?;
     let signals = serve::block_signals().map_err(protect(2))?;

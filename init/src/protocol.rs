@@ -12,6 +12,9 @@ pub const DESCRIPTORS: u32 = 5;
 /// Tag of a packet that carries one descriptor: the environment's root, for an owner that asked for it.
 pub const ROOT: u32 = 6;
 
+/// Tag of the answer to [`JOIN`]: it carries the environment's namespaces, that of users first.
+pub const NAMESPACES: u32 = 7;
+
 /// Tag of a packet that asks PID 1 to execute a program: a [`crate::request::Request`] follows. Its descriptors are the
 /// standard input, output and error, the connection on which to report and to take orders, and any more that the program is
 /// to have, from 3 on.
@@ -28,6 +31,11 @@ pub const THAW: u32 = 19;
 
 /// Tag of a packet that asks PID 1 to kill every other process of the environment.
 pub const KILL: u32 = 20;
+
+/// Tag of a packet that asks PID 1 for descriptors of the environment's namespaces, for somebody outside to join it; a u64 follows,
+/// the namespaces it has (flags of clone3(2)). The one descriptor is the connection that is answered on, with [`NAMESPACES`] or a
+/// [`Failure`]. PID 1 is closed to ptrace(2), and so to setns(2) by its pidfd, for all who are not root outside.
+pub const JOIN: u32 = 22;
 
 /// Tag of the answer to [`FREEZE`]: a u32 follows, 0 where everything stands still, else the number of a process, as the
 /// environment counts, that does not stop; then nothing is stopped.
@@ -173,6 +181,8 @@ stages! {
     Missing = 13,
     /// The program is there and cannot be executed; the index counts the directories of PATH.
     Refused = 14,
+    /// Opening a namespace of the environment, or entering it; the index counts them.
+    Join = 15,
 }
 
 impl Failure {

@@ -52,6 +52,9 @@ pub enum LaunchError {
         /// What to do about it.
         hint: String,
     },
+    /// The namespaces of an environment cannot be entered.
+    #[error("cannot join the environment")]
+    Join(#[source] Errno),
     /// The new process ended without a word (it was killed, or out of memory).
     #[error("the environment's PID 1 ended unexpectedly")]
     Vanished,

@@ -25,6 +25,7 @@ pub(crate) fn launch_error(
             hint: explain::restricted(errno),
             source: errno,
         },
+        Stage::Join => LaunchError::Join(errno),
         _ => setup_error(setup(failure, program, command)),
     }
 }
@@ -50,7 +51,9 @@ fn setup(failure: &Failure, program: Option<&Program>, command: Option<&Command>
         source,
     };
     match failure.stage {
-        Stage::Malformed | Stage::Clone => protect("what it was asked to do cannot be read"),
+        Stage::Malformed | Stage::Clone | Stage::Join => {
+            protect("what it was asked to do cannot be read")
+        }
         Stage::Maps => SetupError::Maps {
             file: match failure.index {
                 0 => "/proc/self/setgroups",

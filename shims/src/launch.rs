@@ -22,7 +22,7 @@ use crate::{
     compile::{Program, compile},
     error::LaunchError,
     failure,
-    plan::Plan,
+    plan::{Command, Plan},
     request,
     running::Running,
     sys,
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Relayed to the command while it runs.
-const RELAYED: [Signal; 8] = [
+const RELAYED: [Signal; 9] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -39,6 +39,7 @@ const RELAYED: [Signal; 8] = [
     Signal::SIGUSR2,
     Signal::SIGALRM,
     Signal::SIGWINCH,
+    Signal::SIGCONT,
 ];
 
 /// Makes the environment and starts the command in it.
@@ -123,6 +124,75 @@ fn copy(
     )
 }
 
+/// An environment that somebody else owns, and what is to run in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Joining<'j> {
+    /// What is given up on the way: the bytes of [`crate::compile_joining`].
+    pub program: &'j [u8],
+    /// The command (see [`envd_init::request`]).
+    pub request: &'j [u8],
+    /// Its namespaces, as its PID 1 gave them.
+    pub namespaces: &'j [OwnedFd],
+    /// The command again, for messages.
+    pub command: &'j Command,
+}
+
+/// Starts a command of this process's session, and with its terminal, in an environment that somebody else owns.
+///
+/// As [`launch`], but that the [`Running`] is not the environment: it ends with the command, and what that left stays until the
+/// owner ends it. [`LaunchError::Join`] says that nothing was done.
+pub fn join(joining: &Joining<'_>) -> Result<Running, LaunchError> {
+    single_threaded()?;
+    let terminal = Terminal::held();
+    let mut request = joining.request.to_vec();
+    if terminal.is_some() {
+        request::take_foreground(&mut request);
+    }
+    let (ours, theirs) = connection()?;
+    let signals = RelayedSignals::block(terminal.is_some())?;
+    let launched = copy_into(joining, &request, &ours, &theirs, &signals);
+    drop(theirs);
+    let launched =
+        launched.map_err(|failure| failure::launch_error(&failure, None, Some(joining.command)))?;
+    let mut running = Running::new(
+        Pid::from_raw(launched.pid).ok_or(LaunchError::Vanished)?,
+        sys::adopt(launched.pidfd),
+        ours,
+        signals,
+        terminal,
+        joining.command.clone(),
+        Program::of_others(),
+    );
+    running.await_start()?;
+    Ok(running)
+}
+
+fn copy_into(
+    joining: &Joining<'_>,
+    request: &[u8],
+    ours: &OwnedFd,
+    theirs: &OwnedFd,
+    signals: &RelayedSignals,
+) -> Result<Launched, Failure> {
+    let malformed = |_| Failure::at(envd_init::protocol::Stage::Malformed, 0, 0);
+    let parsed = program::Program::parse(joining.program).map_err(malformed)?;
+    let first = First {
+        request: Request::parse(request).map_err(malformed)?,
+        mask: signals.before_as_set(),
+        processors: None,
+        announced: true,
+    };
+    let namespaces: Vec<_> = joining.namespaces.iter().map(AsRawFd::as_raw_fd).collect();
+    let _guard = Copied(envd_init::sys::own_pid());
+    envd_init::launch::join(
+        &parsed,
+        &first,
+        theirs.as_raw_fd(),
+        Some(ours.as_raw_fd()),
+        &namespaces,
+    )
+}
+
 /// Ends the process if it is another one than the one that made this.
 struct Copied(envd_init::Pid);
 
@@ -156,8 +226,8 @@ impl RelayedSignals {
     fn block(terminal: bool) -> Result<Self, LaunchError> {
         let failed = |error: nix::errno::Errno| LaunchError::Signals(error.into());
         let mut read: SigSet = RELAYED.into_iter().collect();
-        if terminal {
-            read.add(Signal::SIGCONT);
+        // Whoever has this process not stop by it has the command not stop either; on a terminal the command itself has the say.
+        if terminal || !envd_init::sys::is_ignored(libc::SIGTSTP) {
             read.add(Signal::SIGTSTP);
         }
         let flags =

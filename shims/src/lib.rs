@@ -34,16 +34,17 @@ mod terminal;
 mod text;
 mod wire;
 
-pub use compile::{Program, compile};
+pub use compile::{Program, compile, compile_joining, compile_on, name_of_terminal};
 pub use errno::Errno;
 pub use error::{LaunchError, SetupError};
-pub use launch::{connection, launch};
+pub use launch::{Joining, connection, join, launch};
 pub use plan::Plan;
 pub use recorder::{OwnershipNote, Recorded, run_recorded};
-pub use resident::{FreezeError, Frozen, Launcher, Resident, Said};
+pub use resident::{FreezeError, Frozen, Launcher, Resident, Said, take_namespaces};
 pub use running::{Downgrade, Exit, Running};
 #[cfg(target_env = "gnu")]
 pub use sys::look_names_up_without_modules;
+pub use terminal::stop_this_process;
 
 /// Launches, relays signals and the terminal, waits, and gives how the command ended.
 ///

@@ -6,7 +6,11 @@ use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
-use envd_init::request::{Draft, FOREGROUND, SESSION, TERMINAL, TREE};
+use envd_init::{
+    inherited::Inherited,
+    request::{self, Draft, FOREGROUND, SESSION, TERMINAL, TREE},
+    sys::SignalSet,
+};
 
 use crate::{
     error::LaunchError,
@@ -41,18 +45,20 @@ pub(crate) fn path(command: &Command) -> OsString {
 
 /// Limits as a request has them.
 pub fn limits(limits: &BTreeMap<Limit, u64>) -> Vec<u8> {
-    numbered(limits)
-        .flat_map(|(resource, value)| {
-            let head = [resource, 0].map(u32::to_ne_bytes).concat();
-            [head, value.to_ne_bytes().to_vec()].concat()
-        })
-        .collect()
+    let mut bytes = Vec::new();
+    for limit in numbered(limits) {
+        limit.write(&mut |more: &[u8]| bytes.extend_from_slice(more));
+    }
+    bytes
 }
 
-fn numbered(limits: &BTreeMap<Limit, u64>) -> impl Iterator<Item = (u32, u64)> + Clone {
+/// Limits by the kernel's numbers.
+pub fn numbered(
+    limits: &BTreeMap<Limit, u64>,
+) -> impl Iterator<Item = request::Limit> + Clone + use<'_> {
     limits.iter().filter_map(|(limit, value)| {
         let row = RESOURCES.iter().find(|(known, _)| known == limit)?;
-        Some((row.1, *value))
+        Some(request::Limit::both(row.1, *value))
     })
 }
 
@@ -62,6 +68,21 @@ pub fn encode(
     command: &Command,
     limits: &BTreeMap<Limit, u64>,
     foreground: bool,
+) -> Result<Vec<u8>, LaunchError> {
+    draft(command, numbered(limits), foreground, (None, SignalSet(0)))
+}
+
+/// Encodes a command that is to be as if it were a child of this process, whoever starts it.
+pub fn encode_as_child(command: &Command, inherited: &Inherited) -> Result<Vec<u8>, LaunchError> {
+    let signals = (inherited.niceness, inherited.ignored);
+    draft(command, inherited.limits(), false, signals)
+}
+
+fn draft(
+    command: &Command,
+    limits: impl Iterator<Item = request::Limit> + Clone,
+    foreground: bool,
+    (niceness, ignored): (Option<i32>, SignalSet),
 ) -> Result<Vec<u8>, LaunchError> {
     let wrong = |message: String| LaunchError::Plan(message);
     if command.program.is_empty() {
@@ -102,7 +123,9 @@ pub fn encode(
     let draft = Draft {
         flags,
         umask: command.umask,
-        limits: numbered(limits),
+        niceness,
+        ignored,
+        limits,
         arguments: arguments.iter().map(CString::as_c_str),
         environment: environment.iter().map(CString::as_c_str),
     };
@@ -119,6 +142,13 @@ pub(crate) fn kill_as_tree(request: &mut [u8]) {
     // The flags come first.
     if let Some(flags) = request.first_chunk_mut::<4>() {
         *flags = (u32::from_ne_bytes(*flags) | TREE).to_ne_bytes();
+    }
+}
+
+/// Gives an encoded command the terminal on its standard input, whose session it stays in.
+pub(crate) fn take_foreground(request: &mut [u8]) {
+    if let Some(flags) = request.first_chunk_mut::<4>() {
+        *flags = (u32::from_ne_bytes(*flags) | FOREGROUND).to_ne_bytes();
     }
 }
 

@@ -149,6 +149,18 @@ impl Resident {
         self.pidfd.as_fd()
     }
 
+    /// Whether its PID 1 has ended or is ending. A killed one closes its connection first, and its pidfd is readable only when the
+    /// kernel has taken everything in its namespace away.
+    pub fn has_ended(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut polled = [
+            // A hang-up is told unasked.
+            PollFd::new(&self.control, PollFlags::empty()),
+            PollFd::new(&self.pidfd, PollFlags::IN),
+        ];
+        poll(&mut polled, Some(&Timespec::default())) != Ok(0)
+    }
+
     /// What the plan asks for and this host cannot do.
     pub fn downgrades(&self) -> &[Downgrade] {
         &self.downgrades
@@ -190,6 +202,18 @@ impl Resident {
         let mut request = request::encode(command, limits, false)?;
         request::kill_as_tree(&mut request);
         self.execute_encoded(&request, standard, connection, &[])
+    }
+
+    /// Has PID 1 send descriptors of the environment's `namespaces` (see [`Program::namespaces`]) on `connection`, its end of a
+    /// [`connection`]: for [`crate::join`].
+    pub fn hand_namespaces(
+        &self,
+        namespaces: u64,
+        connection: BorrowedFd<'_>,
+    ) -> Result<(), LaunchError> {
+        let flags = namespaces.to_ne_bytes();
+        let sent = send_packet(self.control.as_fd(), protocol::JOIN, &flags, &[connection]);
+        sent.map_err(vanished)
     }
 
     /// Stops every process inside. They go on when what this gives is dropped.
@@ -240,10 +264,7 @@ impl Resident {
             request,
             &descriptors,
         )
-        .map_err(|error| match error.0 {
-            libc::EPIPE | libc::ECONNRESET => LaunchError::Vanished,
-            _ => LaunchError::Wait(error),
-        })
+        .map_err(vanished)
     }
 
     fn await_ready(&mut self, program: &Program) -> Result<(), LaunchError> {
@@ -263,6 +284,23 @@ impl Resident {
                 return Err(refused(&packet, program));
             }
         }
+    }
+}
+
+fn vanished(error: Errno) -> LaunchError {
+    match error.0 {
+        libc::EPIPE | libc::ECONNRESET => LaunchError::Vanished,
+        _ => LaunchError::Wait(error),
+    }
+}
+
+/// The namespaces that PID 1 was asked for, from our end of the connection that it was given.
+pub fn take_namespaces(connection: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, LaunchError> {
+    let (packet, descriptors) = receive(connection).map_err(LaunchError::Wait)?;
+    match (protocol::tag(&packet), Failure::decode(&packet)) {
+        (Some(protocol::NAMESPACES), _) => Ok(descriptors),
+        (_, Some(failure)) => Err(failure::launch_error(&failure, None, None)),
+        _ => Err(LaunchError::Vanished),
     }
 }
 

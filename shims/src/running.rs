@@ -20,7 +20,7 @@ use crate::{
     failure,
     launch::RelayedSignals,
     plan::Command,
-    terminal::Terminal,
+    terminal::{Terminal, stop_this_process},
     wire::{self, Packet},
 };
 
@@ -238,20 +238,41 @@ impl Running {
             let Ok(signal) = Signal::try_from(received.ssi_signo as i32) else {
                 continue;
             };
-            if signal == Signal::SIGCONT {
+            if signal == Signal::SIGCONT && self.terminal.is_some() {
                 self.resume();
                 continue;
             }
             // What the terminal sends, it sends to its whole foreground process group. Where the command is in ours, it
             // has had it already; where it has a group or session of its own, we were in the foreground without it.
             let from_terminal = received.ssi_code == libc::SI_KERNEL;
-            if from_terminal && self.terminal.is_none() && !self.command.new_session {
+            let reached = from_terminal && self.terminal.is_none() && !self.command.new_session;
+            if signal == Signal::SIGTSTP && self.terminal.is_none() {
+                self.stop_with_command(reached);
+                continue;
+            }
+            if reached {
                 continue;
             }
             let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) else {
                 continue;
             };
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+        }
+    }
+
+    /// Stops the command, unless that has been `reached` already, and this process, until that is continued.
+    fn stop_with_command(&self, reached: bool) {
+        let order = |signal| {
+            let order = Order::Signal(signal).encode();
+            let _ = rustix::net::send(self.control(), &order, SendFlags::NOSIGNAL);
+        };
+        if !reached {
+            // Not SIGTSTP: in a session of its own nobody could continue the command, so the kernel would not let it stop.
+            order(libc::SIGSTOP);
+        }
+        stop_this_process();
+        if !reached {
+            order(libc::SIGCONT);
         }
     }
 

@@ -46,10 +46,7 @@ impl Terminal {
         if signal == libc::SIGSTOP {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGSTOP);
         } else {
-            let stop = SigSet::from(Signal::SIGTSTP);
-            let _ = stop.thread_unblock();
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(0), Signal::SIGTSTP);
-            let _ = stop.thread_block();
+            stop(nix::unistd::Pid::from_raw(0));
         }
     }
 
@@ -61,4 +58,17 @@ impl Terminal {
         }
         self.foreground
     }
+}
+
+/// Stops this process as SIGTSTP does, which is blocked, and comes back when it is continued: at once where no shell is there to
+/// do that (an orphaned process group).
+pub fn stop_this_process() {
+    stop(nix::unistd::Pid::this());
+}
+
+fn stop(whom: nix::unistd::Pid) {
+    let signal = SigSet::from(Signal::SIGTSTP);
+    let _ = nix::sys::signal::kill(whom, Signal::SIGTSTP);
+    let _ = signal.thread_unblock();
+    let _ = signal.thread_block();
 }

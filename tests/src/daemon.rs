@@ -29,6 +29,8 @@ pub const JSON: u32 = 64;
 pub const RUN: u32 = 65;
 /// Tag of packets that run something in an environment that was opened.
 const EXECUTE: u32 = 66;
+/// Tag of packets that ask to join an environment with a terminal.
+const JOIN: u32 = 68;
 /// Tag of PID 1's packet: the command runs.
 const STARTED: i32 = 1;
 /// Tag of PID 1's packet: the command has ended.
@@ -201,6 +203,11 @@ pub fn run_packet(build: u64, words: &[&str]) -> Vec<u8> {
     packet(&RUN.to_ne_bytes(), build, words)
 }
 
+/// A packet that asks to join an environment for a command.
+pub fn join_packet(build: u64, words: &[&str]) -> Vec<u8> {
+    packet(&JOIN.to_ne_bytes(), build, words)
+}
+
 /// A packet that executes a command in an environment that was opened.
 pub fn execute_packet(handle: u64, build: u64, words: &[&str]) -> Vec<u8> {
     let tag = [&EXECUTE.to_ne_bytes()[..], &handle.to_ne_bytes()].concat();
@@ -215,10 +222,24 @@ fn packet(tag: &[u8], build: u64, words: &[&str]) -> Vec<u8> {
     }
     let mut packet = tag.to_vec();
     packet.extend_from_slice(&build.to_ne_bytes());
-    for number in [0, 0, 0, 0, u32::MAX, 0, words.len() as u32, 0] {
+    let (arguments, length) = (words.len() as u32, strings.len() as u32);
+    // Of the packet, then of the command, which ignores no signal.
+    for number in [
+        0,
+        0,
+        0,
+        0,
+        u32::MAX,
+        u32::MAX,
+        0,
+        arguments,
+        0,
+        length,
+        0,
+        0,
+    ] {
         packet.extend_from_slice(&number.to_ne_bytes());
     }
-    packet.extend_from_slice(&(strings.len() as u32).to_ne_bytes());
     packet.extend_from_slice(&strings);
     packet
 }

@@ -17,6 +17,7 @@ pub mod leftovers;
 pub mod programs;
 pub mod requirement;
 pub mod sandbox;
+pub mod screen;
 pub mod server;
 pub mod session;
 pub mod tape;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use envd_tests::{
-    daemon::{Daemon, build, run_packet, until},
+    daemon::{Daemon, build, join_packet, run_packet, until},
     leftovers::Watch,
     programs, requirement,
     sandbox::{PATIENCE, conclude, finish, set_mode, wait},
@@ -91,6 +91,11 @@ fn a_command_behaves_the_same_with_the_daemon_and_without() {
         "$ENVD run $FLAG -- sh -c 'sleep 600 & echo started'",
         "ulimit -S -n 77; ulimit -H -n 77; $ENVD run $FLAG -- sh -c 'ulimit -n'",
         "ulimit -c 0; $ENVD run $FLAG -- sh -c 'ulimit -c'",
+        "ulimit -S -n 77; $ENVD run $FLAG -- cat /proc/self/limits",
+        "ulimit -S -s 1024; ulimit -H -s 4096; ulimit -v 4000000; $ENVD run $FLAG -- cat /proc/self/limits",
+        "$ENVD run $FLAG --strict -- sh -c 'ulimit -c; ulimit -H -c'",
+        "nice -n 7 $ENVD run $FLAG -- cut -d' ' -f19 /proc/self/stat",
+        "trap '' HUP INT USR1; $ENVD run $FLAG -- sh -c 'grep SigIgn /proc/self/status | cut -c18-'",
         "$ENVD run $FLAG --as-root -- sh -c 'id -u; echo $HOME'",
         "$ENVD run $FLAG --no-network -- sh -c 'cat /proc/net/dev | tail -n +3 | cut -d: -f1'",
         "$ENVD run $FLAG --strict -- sh -c 'echo x > /usr/x; touch here && rm here; grep Seccomp: /proc/self/status'",
@@ -106,6 +111,33 @@ fn a_command_behaves_the_same_with_the_daemon_and_without() {
                 .env("PROJECT", world.project());
             command
         });
+    }
+}
+
+/// What the daemon was started with is no reason for a command to have less than its caller.
+#[test]
+fn a_daemon_that_was_started_with_less_leaves_the_command_to_its_caller() {
+    let Some(world) = world() else { return };
+    let envd = envd_tests::sandbox::envd_binary().display().to_string();
+    let shell = |script: &str| finish(world.command("sh").args(["-c", script]).env("ENVD", &envd));
+    for (less, more, asked) in [
+        ("ulimit -n 200", "ulimit -S -n 250", "ulimit -n"),
+        ("nice -n 5", "", "cut -d\" \" -f19 /proc/self/stat"),
+    ] {
+        let start = match less.starts_with("nice") {
+            true => format!("{less} $ENVD daemon start"),
+            false => format!("{less}; $ENVD daemon start"),
+        };
+        shell(&start).ok();
+        let daemon = Daemon::of(&world);
+        for flag in ["", "-v"] {
+            let script = format!("{more}\n$ENVD {flag} run -- sh -c '{asked}'");
+            let with = shell(&script).ok();
+            let without = shell(&format!("{more}\nsh -c '{asked}'")).ok();
+            assert_eq!(with.stdout, without.stdout, "{script}");
+        }
+        assert!(daemon.status().is_some());
+        drop(daemon);
     }
 }
 
@@ -155,8 +187,17 @@ fn a_stopped_client_is_a_stopped_command() {
     let _daemon = Daemon::start(&world);
     let script =
         "echo ready; while :; do echo tick >> ticks; sleep 0.01; test -e enough && exit 4; done";
-    // The front of envd leaves what is not plain to the whole of it, which knows about stopping.
-    let mut child = spawn(&mut world.envd_command(&["-v", "run", "--", "sh", "-c", script]));
+    for front in ["-q", "-v"] {
+        stopped_and_continued(&world, front, script);
+    }
+}
+
+/// `-v` is for the whole of envd, `-q` for its front.
+fn stopped_and_continued(world: &World, front: &str, script: &str) {
+    for left in ["ticks", "enough"] {
+        let _ = std::fs::remove_file(world.project().join(left));
+    }
+    let mut child = spawn(&mut world.envd_command(&[front, "run", "--", "sh", "-c", script]));
     until_ready(&mut child);
     let ticks = || std::fs::metadata(world.project().join("ticks")).map_or(0, |meta| meta.len());
     until("it ticks", || ticks() > 0);
@@ -269,6 +310,8 @@ fn garbage_is_answered_and_leaks_nothing() {
         (good[..good.len() - 1].to_vec(), &four),
         (good[..20].to_vec(), &four),
         (lying, &four),
+        // Who joins has a terminal.
+        (join_packet(build, &["true"]), &four),
     ] {
         let raw = daemon.connect();
         raw.send(&packet, descriptors);
@@ -392,6 +435,31 @@ fn a_daemon_that_is_killed_leaves_nothing_and_the_next_command_starts_clean() {
     world.envd(&["daemon", "start"]).ok();
     world.envd(&["run", "--", "hello"]).ok();
     world.envd(&["daemon", "stop"]).ok();
+    watch.assert_nothing_left();
+}
+
+/// Uninstalling pulls the root away from under a daemon, so that has to go first, with everything.
+#[test]
+fn uninstalling_ends_daemons_and_what_runs_in_them() {
+    let Some(world) = World::small() else { return };
+    world.wants(&["hello"]);
+    world.envd(&["run", "--", "true"]).ok();
+    let watch = Watch::start(&world);
+    let daemon = Daemon::start(&world);
+    let mut child =
+        spawn(&mut world.envd_command(&["-v", "run", "--", "sh", "-c", "echo ready; sleep 600"]));
+    until_ready(&mut child);
+    let pid = daemon.pid();
+    world
+        .envd(&["uninstall", "--verify"])
+        .code(1)
+        .says(&["left"]);
+    assert!(kill(pid, None).is_ok(), "looking ends nothing");
+    world.envd(&["uninstall", "--yes"]).ok();
+    conclude(child).fails().says(&["stopped"]);
+    until("the daemon is gone", || kill(pid, None).is_err());
+    assert!(daemon.sockets().is_empty());
+    world.envd(&["uninstall", "--verify"]).ok();
     watch.assert_nothing_left();
 }
 

@@ -2,7 +2,13 @@
 
 use std::process::ExitCode;
 
-use super::{Context, Failure, Kind, entering::Inside, operations::Operations, run::in_project};
+use super::{
+    Context, Failure,
+    entering::Inside,
+    handing_over::{Wanted, run_if_there},
+    operations::Operations,
+    run::in_project,
+};
 
 /// Open a shell in the project's environment
 ///
@@ -13,7 +19,7 @@ use super::{Context, Failure, Kind, entering::Inside, operations::Operations, ru
     after_help = "Examples\n  envd enter\n  envd enter --home host   # with your dotfiles; what is written to them is discarded"
 )]
 pub struct Arguments {
-    /// Do not use the project's daemon: a shell on a terminal never does
+    /// Do not use the project's daemon, should it run
     #[arg(long)]
     pub no_daemon: bool,
     /// About the inside
@@ -27,14 +33,13 @@ pub fn run(
     context: &Context,
     operations: &dyn Operations,
 ) -> Result<ExitCode, Failure> {
+    if !arguments.no_daemon
+        && let Some(exit) = run_if_there(&arguments.inside, context, operations, Wanted::Shell)?
+    {
+        return Ok(exit.into());
+    }
     let exit = in_project(&arguments.inside, context, operations, true, |root| {
-        let shell = root
-            .own_shell
-            .clone()
-            .or_else(|| root.shell.map(Into::into));
-        let shell = shell.ok_or_else(|| {
-            Failure::new(Kind::Usage, "the environment has no shell").help("`envd add bash`")
-        })?;
+        let shell = root.shell_to_open().ok_or_else(Failure::no_shell)?;
         Ok(vec![shell.into_os_string()])
     })?;
     Ok(exit.into())

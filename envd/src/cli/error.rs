@@ -92,6 +92,11 @@ impl Failure {
         failure
     }
 
+    /// There is no shell to open.
+    pub fn no_shell() -> Self {
+        Self::new(Kind::Usage, "the environment has no shell").help("`envd add bash`")
+    }
+
     /// The same with what to do next.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

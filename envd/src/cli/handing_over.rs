@@ -10,7 +10,8 @@ use crate::{
         Place,
         client::{Client, ClientError, Starter},
         message::{Ending, Event, Reason},
-        running::{Job, Outcome},
+        order::SHELL,
+        running::{self, Job, Outcome},
     },
     environment,
     project::Project,
@@ -32,7 +33,16 @@ pub(super) struct Handing<'a> {
     pub project: &'a Project,
     pub place: &'a Place,
     pub inside: &'a Inside,
-    pub command: &'a [OsString],
+    pub wanted: Wanted<'a>,
+}
+
+/// What is to be run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wanted<'a> {
+    /// A program and its arguments.
+    Command(&'a [OsString]),
+    /// The environment's shell.
+    Shell,
 }
 
 impl<'a> Handing<'a> {
@@ -49,7 +59,7 @@ impl<'a> Handing<'a> {
             project,
             place,
             inside: Inside::AS_IT_IS,
-            command: &[],
+            wanted: Wanted::Command(&[]),
         }
     }
 
@@ -76,9 +86,13 @@ impl<'a> Handing<'a> {
     pub fn run(&self, mut client: Client) -> Result<Option<Ended>, Failure> {
         let extra = entering::variables(&self.inside.variables, self.context)?;
         let command = self.described(&extra);
+        let shell = match self.wanted {
+            Wanted::Shell => SHELL,
+            Wanted::Command(_) => 0,
+        };
         let job = Job {
-            handle: None,
-            inside: self.inside.flags(),
+            way: running::way(),
+            inside: self.inside.flags() | shell,
             extra: &extra,
             command: &command,
         };
@@ -151,9 +165,11 @@ impl<'a> Handing<'a> {
         let path = extra.iter().rev().find(|(name, _)| name == "PATH");
         let path = path.map_or_else(|| environment::PATH.into(), |(_, value)| value.clone());
         variables.insert("PATH".to_owned(), path);
-        let (program, arguments) = match self.command {
-            [program, arguments @ ..] => (program.clone(), arguments.to_vec()),
-            [] => (OsString::new(), Vec::new()),
+        let (program, arguments) = match self.wanted {
+            Wanted::Command([program, arguments @ ..]) => (program.clone(), arguments.to_vec()),
+            Wanted::Command([]) => (OsString::new(), Vec::new()),
+            // Which one it is the daemon knows.
+            Wanted::Shell => ("sh".into(), Vec::new()),
         };
         Command {
             program,
@@ -179,9 +195,9 @@ pub(super) fn run_if_there(
     inside: &Inside,
     context: &Context,
     operations: &dyn Operations,
-    command: &[OsString],
+    wanted: Wanted<'_>,
 ) -> Result<Option<Exit>, Failure> {
-    if !crate::daemon::running::can_be_handed_over() || !Handing::is_possible(inside) {
+    if !Handing::is_possible(inside) {
         return Ok(None);
     }
     let project = context.project()?;
@@ -201,7 +217,7 @@ pub(super) fn run_if_there(
         project: &project,
         place: &place,
         inside,
-        command,
+        wanted,
     };
     match handing.run(client)? {
         Some(Ended::Exit(exit)) => Ok(Some(exit)),

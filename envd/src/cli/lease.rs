@@ -5,7 +5,7 @@ use std::{ffi::OsString, os::fd::AsFd as _, process::ExitCode, str::FromStr, tim
 use super::{
     Context, Failure, Kind,
     entering::Inside,
-    handing_over::{Ended, Handing},
+    handing_over::{Ended, Handing, Wanted},
     operations::Operations,
 };
 use crate::daemon::{
@@ -94,7 +94,7 @@ pub fn run(
         project: &project,
         place: &place,
         inside: &arguments.inside,
-        command: &arguments.command,
+        wanted: Wanted::Command(&arguments.command),
     };
     // Before the time runs.
     handing.realise()?;

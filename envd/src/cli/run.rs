@@ -7,7 +7,7 @@ use envd_shims::Exit;
 use super::{
     Context, Failure, Kind,
     entering::{Entering, Inside},
-    handing_over::{run_if_there, start_daemon},
+    handing_over::{Wanted, run_if_there, start_daemon},
     operations::Operations,
 };
 use crate::{
@@ -62,7 +62,7 @@ pub fn run(
         start_daemon(context, operations)?;
     }
     if !arguments.no_daemon
-        && let Some(exit) = run_if_there(inside, context, operations, command)?
+        && let Some(exit) = run_if_there(inside, context, operations, Wanted::Command(command))?
     {
         return Ok(exit.into());
     }

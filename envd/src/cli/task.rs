@@ -9,7 +9,7 @@ use envd_supervision::{ExitStatus, Name, Signal};
 use super::{
     Context, Failure, Kind,
     entering::Inside,
-    handing_over::{Handing, run_if_there},
+    handing_over::{Handing, Wanted, run_if_there},
     operations::Operations,
     run::in_project,
     up,
@@ -57,7 +57,7 @@ pub fn run(
         project: &project,
         place: &place,
         inside: &inside,
-        command: &[],
+        wanted: Wanted::Command(&[]),
     };
     handing.realise()?;
     let services = services(&plan);
@@ -196,7 +196,7 @@ impl Runner for InEnvironment<'_> {
 impl InEnvironment<'_> {
     fn start(&self, inside: &Inside, command: &[OsString]) -> Result<Exit, Failure> {
         let (context, operations) = (self.context, self.operations);
-        match run_if_there(inside, context, operations, command)? {
+        match run_if_there(inside, context, operations, Wanted::Command(command))? {
             Some(exit) => Ok(exit),
             None => in_project(inside, context, operations, false, |_| Ok(command.to_vec())),
         }

@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     time::Duration,
 };
 
@@ -72,11 +72,19 @@ impl Channel {
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let (bytes, memory) = message::fitting(bytes)?;
         let descriptors: Vec<_> = memory.iter().map(|memory| memory.as_fd()).collect();
+        self.send_packet(&bytes, &descriptors).await
+    }
+
+    /// Sends a packet as it is.
+    pub async fn send_packet(
+        &self,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         let sent = async {
             loop {
                 let mut ready = self.socket.writable().await?;
-                let sent =
-                    ready.try_io(|socket| packet::send(socket.as_fd(), &bytes, &descriptors));
+                let sent = ready.try_io(|socket| packet::send(socket.as_fd(), bytes, descriptors));
                 if let Ok(sent) = sent {
                     return sent;
                 }

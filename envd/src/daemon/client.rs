@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{
     message::{self, Answer, Event, Question, Reason, Refusal, Request},
-    packet::{self, LONGEST},
+    packet::{self, LONGEST, Packet},
     place::{self, Place, PlaceError},
     server::Status,
 };
@@ -245,16 +245,23 @@ impl Client {
 
     /// Waits for the next answer; `None` when the daemon is gone.
     pub fn answer(&self) -> Result<Option<Answer>, ClientError> {
+        match self.packet()? {
+            Some(packet) => Self::understood(packet).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for the next packet; `None` when the daemon is gone.
+    pub(super) fn packet(&self) -> Result<Option<Packet>, ClientError> {
         let mut buffer = self.buffer.borrow_mut();
         buffer.resize(LONGEST, 0);
         let received = packet::receive(self.socket.as_fd(), &mut buffer);
-        let Some(mut packet) = received.map_err(|source| self.failed(source))? else {
-            return Ok(None);
-        };
-        match message::json_of(&mut packet) {
-            Ok(answer) => Ok(Some(answer)),
-            Err(error) => Err(ClientError::Answer(error.to_string())),
-        }
+        received.map_err(|source| self.failed(source))
+    }
+
+    /// The answer in a packet.
+    pub(super) fn understood(mut packet: Packet) -> Result<Answer, ClientError> {
+        message::json_of(&mut packet).map_err(|error| ClientError::Answer(error.to_string()))
     }
 
     /// How the daemon is.

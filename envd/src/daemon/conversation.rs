@@ -8,20 +8,21 @@ use std::{
 };
 
 use envd_init::request::Request as Command;
+use envd_shims::LaunchError;
 use envd_supervision::Name;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::{Value, json};
 
 use super::{
     channel::Channel,
-    handing,
+    handing::{self, Handed},
     household::PATIENCE,
     lease::Lease,
     lending::{Asked, Told},
     message::{self, Answer, Ending, Event, Question, Reason, Refusal, Request},
-    order::{self, Head, Malformed},
+    order::{self, Head, Joined, Malformed, Way},
     packet::Packet,
-    recipe::{Recipe, Wish},
+    recipe::{Recipe, Terminal, Wish},
     server::{Daemon, Guest, Tenancy, Use},
 };
 use crate::{
@@ -81,7 +82,13 @@ impl Conversation {
             };
             self.refused.clear();
             let done = match order::is_order(&packet.bytes) {
-                true => self.run(&mut packet).map(|()| None),
+                true => match self.run(&mut packet) {
+                    Ok(Some(entrance)) => {
+                        self.let_in(&entrance).await?;
+                        Ok(None)
+                    }
+                    done => done.map(|_| None),
+                },
                 false => self.answer(&mut packet).await.map(Some),
             };
             if done.is_err() {
@@ -205,6 +212,7 @@ impl Conversation {
     async fn up(&mut self, services: &[String]) -> Result<Value, Refusal> {
         let names = names(services)?;
         let recipe = self.recipe(0, &self.daemon.variables.clone())?;
+        self.daemon.household.bury().await;
         let services = self.daemon.household.services(&self.daemon, &recipe)?;
         self.daemon.watch(&services);
         let mut reports = services.reports();
@@ -314,11 +322,16 @@ impl Conversation {
 
     /// How what is asked for is made.
     fn recipe(&self, inside: u32, variables: &HostVariables) -> Result<Rc<Recipe>, Refusal> {
+        // Only who opens a shell has one opened.
+        let inside = inside & !order::SHELL;
+        self.recipe_of(Wish::of(inside, variables), variables)
+    }
+
+    fn recipe_of(&self, wish: Wish, variables: &HostVariables) -> Result<Rc<Recipe>, Refusal> {
         let unready = |message: String| Refusal::new(Reason::NotRealised, message);
         if self.daemon.is_stopping() {
             return Err(unready("the daemon is about to end".to_owned()));
         }
-        let wish = Wish::of(inside, variables);
         // Whatever is wrong with the project's files, the client finds it, too, and says it as it always does.
         match self.daemon.recipes.get(&wish, variables) {
             Ok(Some(recipe)) => Ok(recipe),
@@ -327,8 +340,8 @@ impl Conversation {
         }
     }
 
-    /// Starts a command. Nothing here waits, but for the making of an environment where none is ready.
-    fn run(&mut self, packet: &mut Packet) -> Result<(), Refusal> {
+    /// Starts a command, or has its client start it. Nothing here waits, but for the making of an environment where none is ready.
+    fn run(&mut self, packet: &mut Packet) -> Result<Option<Entrance>, Refusal> {
         whole(packet)?;
         let (head, tail) = Head::parse(&packet.bytes)?;
         if ![self.daemon.identity.build, order::ANY_BUILD].contains(&head.build) {
@@ -353,35 +366,90 @@ impl Conversation {
             ));
         };
         let caller = handing::variables(&command);
-        let fresh = head.handle.is_none();
-        let (tenancy, recipe) = match head.handle {
-            Some(handle) => self.opened(handle)?,
-            None => {
-                let recipe = self.recipe(head.inside, &caller)?;
-                let tenancy = self.daemon.lend(&recipe, Use::Run)?;
-                let heard = head.inside & order::LISTENS != 0;
-                if self.tell_downgrades(&tenancy, &recipe, heard) > 0 && !heard {
-                    let message = "there is something to say before it runs";
-                    return Err(Refusal::new(Reason::Unheard, message));
-                }
-                (push(&mut self.runs, tenancy), recipe)
+        let recipe = match head.way {
+            Way::Execute(handle) => self.opened(handle)?.1,
+            Way::Run => self.recipe_of(Wish::of(head.inside, &caller), &caller)?,
+            Way::Join => {
+                let terminal = Terminal::of(input.as_fd(), &caller)
+                    .ok_or_else(|| Refusal::malformed("a terminal to be joined with is none"))?;
+                self.recipe_of(Wish::of(head.inside, &caller).on(terminal), &caller)?
             }
         };
-        let command = handing::adapt(&command, &recipe, &caller, &extra);
-        let stdio = [input.as_fd(), output.as_fd(), error.as_fd()];
-        let handed = tenancy
-            .with(|environment| environment.execute(&command, stdio, connection.as_fd(), &[]));
-        if fresh {
-            self.daemon.refill(&recipe);
+        let handed = Handed {
+            command: &command,
+            recipe: &recipe,
+            caller: &caller,
+            extra: &extra,
+        };
+        let (connection, stdio) = (
+            connection.as_fd(),
+            [input.as_fd(), output.as_fd(), error.as_fd()],
+        );
+        match head.way {
+            Way::Execute(handle) => {
+                let command = handed.for_init()?;
+                let (tenancy, _) = self.opened(handle)?;
+                taken(
+                    tenancy
+                        .with(|environment| environment.execute(&command, stdio, connection, &[])),
+                )?;
+                Ok(None)
+            }
+            Way::Run => {
+                let command = handed.for_init()?;
+                let tenancy = self.fresh(&recipe, head.inside)?;
+                let done = tenancy
+                    .with(|environment| environment.execute(&command, stdio, connection, &[]));
+                self.daemon.refill(&recipe);
+                taken(done)?;
+                Ok(None)
+            }
+            Way::Join => {
+                let blueprint = &recipe.blueprint;
+                let program = blueprint.joining().map_err(Failure::from)?;
+                let namespaces = blueprint.namespaces().map_err(Failure::from)?;
+                let answer = Joined {
+                    program: program.bytes(),
+                    request: &handed.for_caller()?,
+                }
+                .bytes();
+                let tenancy = self.fresh(&recipe, head.inside)?;
+                let done = tenancy.with(|environment| {
+                    let end = environment.pidfd().try_clone_to_owned();
+                    environment
+                        .hand_namespaces(namespaces, connection)
+                        .map(|()| end)
+                });
+                self.daemon.refill(&recipe);
+                let end = taken(done)?
+                    .map_err(|error| Refusal::new(Reason::Gone, format!("no pidfd: {error}")))?;
+                Ok(Some(Entrance { answer, end }))
+            }
         }
-        match handed {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(Refusal::new(
-                Reason::Gone,
-                format!("the environment takes no command: {error}"),
-            )),
-            None => Err(Refusal::new(Reason::Gone, "the environment has ended")),
+    }
+
+    /// Gives a client what it needs to join an environment.
+    async fn let_in(&self, entrance: &Entrance) -> io::Result<()> {
+        let tag = order::JOINED.to_ne_bytes();
+        if entrance.answer.len() <= order::INLINE {
+            let packet = [&tag[..], &entrance.answer].concat();
+            let end = [entrance.end.as_fd()];
+            return self.channel.send_packet(&packet, &end).await;
         }
+        let memory = handing::in_memory(&entrance.answer)?;
+        let descriptors = [entrance.end.as_fd(), memory.as_fd()];
+        self.channel.send_packet(&tag, &descriptors).await
+    }
+
+    /// An environment of one command's own.
+    fn fresh(&mut self, recipe: &Rc<Recipe>, inside: u32) -> Result<&Tenancy, Refusal> {
+        let tenancy = self.daemon.lend(recipe, Use::Run)?;
+        let heard = inside & order::LISTENS != 0;
+        if self.tell_downgrades(&tenancy, recipe, heard) > 0 && !heard {
+            let message = "there is something to say before it runs";
+            return Err(Refusal::new(Reason::Unheard, message));
+        }
+        Ok(push(&mut self.runs, tenancy))
     }
 
     fn opened(&self, handle: u64) -> Result<(&Tenancy, Rc<Recipe>), Refusal> {
@@ -409,6 +477,26 @@ impl Conversation {
             self.channel.try_send(&message::packet(&event));
         }
         count
+    }
+}
+
+/// What a client needs to join an environment, beside what its PID 1 sends.
+struct Entrance {
+    /// See [`Joined`].
+    answer: Vec<u8>,
+    /// The environment's pidfd, which tells when nothing of it is left.
+    end: OwnedFd,
+}
+
+/// What became of handing something over to an environment, if that was there still.
+fn taken<T>(done: Option<Result<T, LaunchError>>) -> Result<T, Refusal> {
+    match done {
+        Some(Ok(done)) => Ok(done),
+        Some(Err(error)) => Err(Refusal::new(
+            Reason::Gone,
+            format!("the environment takes no command: {error}"),
+        )),
+        None => Err(Refusal::new(Reason::Gone, "the environment has ended")),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::DirBuilder,
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use tokio::{io::Interest, time::timeout};
 
 use super::{
-    inhabitant::Processes,
+    inhabitant::{Life, Processes},
     maker::{Blueprint, Environment},
     recipe::Recipe,
-    server::{Daemon, has_ended},
+    server::Daemon,
     watched::watched,
 };
 use crate::{
@@ -77,6 +77,7 @@ impl ServicesState {
 struct Running {
     services: Services,
     environment: Arc<dyn Environment>,
+    life: Life,
     /// What the environment was made from; it keeps the root's view.
     recipe: Rc<Recipe>,
 }
@@ -149,7 +150,7 @@ impl Household {
         let mut running = self.running.borrow_mut();
         if let Some(known) = &*running
             && (known.is_current(recipe) || known.is_alive())
-            && !has_ended(&*known.environment)
+            && !known.has_ended()
         {
             return Ok(known.services.clone());
         }
@@ -177,8 +178,10 @@ impl Household {
             });
         }
         let environment: Arc<dyn Environment> = daemon.make(&Blueprint::new(plan))?.into();
+        let life = Life::default();
         let processes = Processes {
             environment: environment.clone(),
+            life: life.clone(),
             variables: recipe.variables(&daemon.variables, &[]),
             project: self.project.clone(),
         };
@@ -186,8 +189,19 @@ impl Household {
         Ok(Running {
             services,
             environment,
+            life,
             recipe: recipe.clone(),
         })
+    }
+
+    /// Waits until nothing is left of an environment of services that somebody has killed: it may hold their ports still.
+    pub async fn bury(&self) {
+        let end = {
+            let running = self.running.borrow();
+            let dead = running.as_ref().filter(|running| running.has_ended());
+            dead.and_then(|running| running.environment.pidfd().try_clone_to_owned().ok())
+        };
+        wait_for(end).await;
     }
 
     /// The services as they were started, if they were.
@@ -210,9 +224,7 @@ impl Household {
         let slow = running.services.shutdown(within).await;
         let end = running.environment.pidfd().try_clone_to_owned();
         drop(running);
-        if let Ok(end) = end.and_then(|end| watched(end, Interest::READABLE)) {
-            let _ = timeout(GONE, end.readable()).await;
-        }
+        wait_for(end.ok()).await;
         Ok(slow)
     }
 
@@ -254,7 +266,21 @@ impl Household {
     }
 }
 
+/// Waits for the end that a pidfd tells, but not for ever.
+async fn wait_for(end: Option<OwnedFd>) {
+    let Some(end) = end else {
+        return;
+    };
+    if let Ok(end) = watched(end, Interest::READABLE) {
+        let _ = timeout(GONE, end.readable()).await;
+    }
+}
+
 impl Running {
+    fn has_ended(&self) -> bool {
+        self.life.is_over() || self.environment.has_ended()
+    }
+
     fn is_alive(&self) -> bool {
         let status = self.services.status();
         status.iter().any(|status| {

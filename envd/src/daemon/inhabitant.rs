@@ -10,12 +10,16 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use envd_init::{
     protocol::{Order, Report},
-    request::{Draft, GROUP, SESSION},
+    request::{Draft, GROUP, Limit, SESSION},
+    sys::SignalSet,
 };
 use envd_shims::{LaunchError, Said, connection, plan::Command};
 use envd_supervision::{ExitStatus, Signal};
@@ -29,10 +33,28 @@ const PROCESSES: u64 = 4096;
 /// `RLIMIT_NPROC`.
 const PROCESSES_RESOURCE: u32 = 6;
 
+/// Whether the services' environment has been seen to be gone. A command's connection that ends without a word is closed by the
+/// kernel with PID 1's other descriptors, in no certain order: it may be the first that tells.
+#[derive(Clone, Default)]
+pub struct Life(Arc<AtomicBool>);
+
+impl Life {
+    /// Whether it has.
+    pub fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Starts services.
 pub struct Processes {
     /// Where they run.
     pub environment: Arc<dyn Environment>,
+    /// What is noticed of its end.
+    pub life: Life,
     /// The variables of the environment.
     pub variables: BTreeMap<String, OsString>,
     /// The project.
@@ -49,10 +71,13 @@ impl Executor for Processes {
                     Said::Report(Report::Started(pid)) => break pid.unsigned_abs(),
                     Said::Report(_) => {}
                     Said::Failed(error) => return Err(io::Error::other(error)),
-                    Said::Gone => return Err(io::Error::other(LaunchError::Vanished)),
+                    Said::Gone => {
+                        self.life.end();
+                        return Err(io::Error::other(LaunchError::Vanished));
+                    }
                 }
             };
-            let ended = end(reins.clone(), command);
+            let ended = end(reins.clone(), command, self.life.clone());
             Ok(Started {
                 pid,
                 control: Box::new(reins),
@@ -140,7 +165,7 @@ impl Control for Reins {
     }
 }
 
-async fn end(reins: Reins, command: Command) -> ExitStatus {
+async fn end(reins: Reins, command: Command, life: Life) -> ExitStatus {
     loop {
         match reins.next(&command).await {
             Ok(Said::Report(Report::Ended(status))) => {
@@ -148,7 +173,10 @@ async fn end(reins: Reins, command: Command) -> ExitStatus {
             }
             Ok(Said::Report(_)) => {}
             // PID 1 is gone, and everything in its environment with it.
-            _ => return KILLED,
+            _ => {
+                life.end();
+                return KILLED;
+            }
         }
     }
 }
@@ -172,7 +200,9 @@ fn encode(command: &Command) -> io::Result<Vec<u8>> {
     let draft = Draft {
         flags: SESSION | GROUP,
         umask: command.umask,
-        limits: std::iter::once((PROCESSES_RESOURCE, PROCESSES)),
+        niceness: None,
+        ignored: SignalSet(0),
+        limits: std::iter::once(Limit::both(PROCESSES_RESOURCE, PROCESSES)),
         arguments: arguments.iter().map(CString::as_c_str),
         environment: environment.iter().map(CString::as_c_str),
     };

@@ -3,34 +3,64 @@
 use std::{
     cell::{OnceCell, RefCell},
     os::fd::BorrowedFd,
+    path::PathBuf,
 };
 
-use envd_shims::{LaunchError, Launcher, Plan, Program, Resident, compile};
+use envd_shims::{LaunchError, Launcher, Plan, Program, Resident, compile_joining, compile_on};
 
 /// A plan, and what was made of it once for all.
 #[derive(Debug)]
 pub struct Blueprint {
     /// The plan.
     pub plan: Plan,
+    /// The name of the terminal that its command has, where that is one.
+    terminal: Option<PathBuf>,
     program: OnceCell<Program>,
+    joining: OnceCell<Program>,
 }
 
 impl Blueprint {
     /// Of a plan.
     pub fn new(plan: Plan) -> Self {
+        Self::on(plan, None)
+    }
+
+    /// Of a plan whose command has this terminal.
+    pub fn on(plan: Plan, terminal: Option<PathBuf>) -> Self {
         Self {
             plan,
+            terminal,
             program: OnceCell::new(),
+            joining: OnceCell::new(),
         }
     }
 
     fn program(&self) -> Result<&Program, LaunchError> {
-        if let Some(program) = self.program.get() {
-            return Ok(program);
-        }
-        let program = compile(&self.plan)?;
-        Ok(self.program.get_or_init(|| program))
+        once(&self.program, || {
+            compile_on(&self.plan, self.terminal.as_deref())
+        })
     }
+
+    /// What somebody gives up who joins such an environment.
+    pub fn joining(&self) -> Result<&Program, LaunchError> {
+        once(&self.joining, || compile_joining(&self.plan))
+    }
+
+    /// The namespaces of such an environment, as flags of clone3(2).
+    pub fn namespaces(&self) -> Result<u64, LaunchError> {
+        self.program().map(Program::namespaces)
+    }
+}
+
+fn once(
+    cell: &OnceCell<Program>,
+    make: impl FnOnce() -> Result<Program, LaunchError>,
+) -> Result<&Program, LaunchError> {
+    if let Some(program) = cell.get() {
+        return Ok(program);
+    }
+    let program = make()?;
+    Ok(cell.get_or_init(|| program))
 }
 
 /// Makes environments.
@@ -47,6 +77,9 @@ pub trait Environment: Send + Sync {
     /// Readable once nothing of it is left.
     fn pidfd(&self) -> BorrowedFd<'_>;
 
+    /// Whether it is past use, though something of it may be left for a moment.
+    fn has_ended(&self) -> bool;
+
     /// What the plan asked for and this host cannot do.
     fn downgrades(&self) -> Vec<String>;
 
@@ -58,6 +91,13 @@ pub trait Environment: Send + Sync {
         standard: [BorrowedFd<'_>; 3],
         connection: BorrowedFd<'_>,
         more: &[BorrowedFd<'_>],
+    ) -> Result<(), LaunchError>;
+
+    /// Has descriptors of these of its namespaces sent on `connection` (see [`envd_init::protocol::JOIN`]).
+    fn hand_namespaces(
+        &self,
+        namespaces: u64,
+        connection: BorrowedFd<'_>,
     ) -> Result<(), LaunchError>;
 }
 
@@ -104,6 +144,10 @@ impl Environment for Resident {
         Resident::pidfd(self)
     }
 
+    fn has_ended(&self) -> bool {
+        Resident::has_ended(self)
+    }
+
     fn downgrades(&self) -> Vec<String> {
         let downgrades = Resident::downgrades(self).iter();
         downgrades.map(ToString::to_string).collect()
@@ -117,5 +161,13 @@ impl Environment for Resident {
         more: &[BorrowedFd<'_>],
     ) -> Result<(), LaunchError> {
         self.execute_encoded(request, standard, connection, more)
+    }
+
+    fn hand_namespaces(
+        &self,
+        namespaces: u64,
+        connection: BorrowedFd<'_>,
+    ) -> Result<(), LaunchError> {
+        Resident::hand_namespaces(self, namespaces, connection)
     }
 }

@@ -214,6 +214,8 @@ pub enum Reason {
     Gone,
     /// The daemon has something to say first, and the client does not listen.
     Unheard,
+    /// Its caller may do more than what the daemon starts.
+    Beyond,
     /// What a command would have said.
     #[serde(untagged)]
     Failure(Kind),

@@ -12,6 +12,7 @@ mod conversation;
 mod handing;
 pub mod household;
 mod inhabitant;
+mod joining;
 mod lease;
 pub mod lending;
 mod log;

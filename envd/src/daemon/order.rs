@@ -11,9 +11,15 @@ pub const ANY_BUILD: u64 = 0;
 pub const RUN: u32 = 65;
 /// Tag of a packet that runs a command in an environment that was opened.
 pub const EXECUTE: u32 = 66;
+/// Tag of a packet that asks to join an environment of a command's own.
+pub const JOIN: u32 = 68;
+/// Tag of the answer to that.
+pub const JOINED: u32 = 69;
 
 pub use envd_trampoline::arguments::{AS_ROOT, NO_NETWORK, STRICT};
 
+/// The command is the environment's shell, whatever the words say.
+pub const SHELL: u32 = 8;
 /// The client has an ear for what the daemon says before the command runs. Without it, something that it would be told of is a
 /// reason not to run it.
 pub const LISTENS: u32 = 0x4000_0000;
@@ -30,13 +36,24 @@ pub const TAIL: usize = 4 << 20;
 /// A name and its value.
 pub type Variable = (String, OsString);
 
+/// How a command comes into an environment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// PID 1 of one of its own starts it.
+    Run,
+    /// PID 1 of this one starts it, which was opened.
+    Execute(u64),
+    /// The client starts it, in one of its own, and has it keep the client's terminal.
+    Join,
+}
+
 /// The fixed part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head {
     /// The asking program's build.
     pub build: u64,
-    /// The environment to run in, if it is one that was opened.
-    pub handle: Option<u64>,
+    /// What is to be done.
+    pub way: Way,
     /// [`NO_NETWORK`] and the others.
     pub inside: u32,
     /// How many extra variables there are, and their bytes.
@@ -50,7 +67,7 @@ pub struct Malformed;
 
 /// Whether a packet is one of these.
 pub fn is_order(packet: &[u8]) -> bool {
-    [RUN, EXECUTE]
+    [RUN, EXECUTE, JOIN]
         .iter()
         .any(|tag| packet.starts_with(&tag.to_ne_bytes()))
 }
@@ -59,16 +76,17 @@ impl Head {
     /// Reads a packet's head; gives what follows it.
     pub fn parse(packet: &[u8]) -> Result<(Self, &[u8]), Malformed> {
         let mut rest = packet;
-        let (handle, words) = match u32::from_ne_bytes(take(&mut rest)?) {
-            RUN => (None, &mut rest),
-            EXECUTE => (Some(u64::from_ne_bytes(take(&mut rest)?)), &mut rest),
+        let way = match u32::from_ne_bytes(take(&mut rest)?) {
+            RUN => Way::Run,
+            EXECUTE => Way::Execute(u64::from_ne_bytes(take(&mut rest)?)),
+            JOIN => Way::Join,
             _ => return Err(Malformed),
         };
-        let build = u64::from_ne_bytes(take(words)?);
-        let mut number = || take(words).map(u32::from_ne_bytes);
+        let build = u64::from_ne_bytes(take(&mut rest)?);
+        let mut number = || take(&mut rest).map(u32::from_ne_bytes);
         let head = Self {
             build,
-            handle,
+            way,
             inside: number()?,
             variables: (number()?, number()?),
         };
@@ -108,7 +126,7 @@ impl Head {
 /// A packet's head and what follows it, apart: together they may be too long for a packet.
 pub fn write(
     build: u64,
-    handle: Option<u64>,
+    way: Way,
     inside: u32,
     variables: &[(String, OsString)],
     request: &[u8],
@@ -123,12 +141,13 @@ pub fn write(
     let length = tail.len() as u32;
     tail.extend_from_slice(request);
     let mut head = Vec::with_capacity(HEAD + 8 + tail.len());
-    match handle {
-        None => head.extend_from_slice(&RUN.to_ne_bytes()),
-        Some(handle) => {
+    match way {
+        Way::Run => head.extend_from_slice(&RUN.to_ne_bytes()),
+        Way::Execute(handle) => {
             head.extend_from_slice(&EXECUTE.to_ne_bytes());
             head.extend_from_slice(&handle.to_ne_bytes());
         }
+        Way::Join => head.extend_from_slice(&JOIN.to_ne_bytes()),
     }
     let through_memory = if tail.len() > INLINE { IN_MEMORY } else { 0 };
     head.extend_from_slice(&build.to_ne_bytes());
@@ -136,6 +155,31 @@ pub fn write(
     head.extend_from_slice(&(variables.len() as u32).to_ne_bytes());
     head.extend_from_slice(&length.to_ne_bytes());
     (head, tail)
+}
+
+/// The answer to [`JOIN`], but for its tag: what is given up on the way in, and the command as it is inside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Joined<'j> {
+    /// A program (see [`envd_init::program`]).
+    pub program: &'j [u8],
+    /// A request (see [`envd_init::request`]).
+    pub request: &'j [u8],
+}
+
+impl<'j> Joined<'j> {
+    /// Reads it.
+    pub fn parse(bytes: &'j [u8]) -> Result<Self, Malformed> {
+        let mut rest = bytes;
+        let length = u32::from_ne_bytes(take(&mut rest)?);
+        let (program, request) = rest.split_at_checked(length as usize).ok_or(Malformed)?;
+        Ok(Self { program, request })
+    }
+
+    /// Writes it.
+    pub fn bytes(&self) -> Vec<u8> {
+        let length = (self.program.len() as u32).to_ne_bytes();
+        [&length, self.program, self.request].concat()
+    }
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {
@@ -156,42 +200,55 @@ mod tests {
         ]
     }
 
-    fn written(handle: Option<u64>) -> Vec<u8> {
-        let (mut head, tail) = write(77, handle, STRICT, &variables(), b"request");
+    fn written(way: Way) -> Vec<u8> {
+        let (mut head, tail) = write(77, way, STRICT, &variables(), b"request");
         head.extend_from_slice(&tail);
         head
     }
 
     #[test]
     fn what_is_written_is_read() {
-        for handle in [None, Some(5)] {
-            let packet = written(handle);
+        for way in [Way::Run, Way::Execute(5), Way::Join] {
+            let packet = written(way);
             assert!(is_order(&packet));
             let (head, tail) = Head::parse(&packet).unwrap();
             let inside = STRICT | LISTENS;
-            assert_eq!((head.build, head.handle, head.inside), (77, handle, inside));
+            assert_eq!((head.build, head.way, head.inside), (77, way, inside));
             let (read, request) = head.split(tail).unwrap();
             assert_eq!((read, request), (variables(), &b"request"[..]));
+        }
+    }
+
+    #[test]
+    fn the_answer_to_who_joins_is_understood_and_never_read_beyond() {
+        let joined = Joined {
+            program: b"program",
+            request: b"request",
+        };
+        let bytes = joined.bytes();
+        assert_eq!(Joined::parse(&bytes), Ok(joined));
+        for length in 0..11 {
+            assert_eq!(Joined::parse(&bytes[..length]), Err(Malformed));
         }
     }
 
     /// The front of `envd run` writes this without any of this code.
     #[test]
     fn the_layout_is_the_documented_one() {
-        let (head, tail) = write(1, None, 0, &[], b"r");
+        let (head, tail) = write(1, Way::Run, 0, &[], b"r");
         assert_eq!(head.len(), HEAD);
         assert_eq!(head[..4], 65u32.to_ne_bytes());
         assert_eq!(head[4..12], 1u64.to_ne_bytes());
         assert_eq!(head[12..16], LISTENS.to_ne_bytes());
         assert_eq!(head[16..], [0; 8]);
         assert_eq!(tail, b"r");
-        let (head, _) = write(1, None, 0, &[], &[0; INLINE + 1]);
+        let (head, _) = write(1, Way::Run, 0, &[], &[0; INLINE + 1]);
         assert_eq!(head[12..16], (LISTENS | IN_MEMORY).to_ne_bytes());
     }
 
     #[test]
     fn what_is_cut_or_lies_is_refused() {
-        let packet = written(None);
+        let packet = written(Way::Run);
         for length in 0..HEAD {
             assert_eq!(Head::parse(&packet[..length]), Err(Malformed));
         }
@@ -204,7 +261,7 @@ mod tests {
         for entry in [&b"=x\0"[..], b"x\0", b"\xff=1\0"] {
             let head = Head {
                 build: 0,
-                handle: None,
+                way: Way::Run,
                 inside: 0,
                 variables: (1, entry.len() as u32),
             };

@@ -5,15 +5,17 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
     ffi::OsString,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
     rc::Rc,
 };
 
+use envd_shims::name_of_terminal;
 use tokio::time::Instant;
 
 use super::{
     maker::{Blueprint, Environment},
-    order::{AS_ROOT, NO_NETWORK, STRICT},
+    order::{AS_ROOT, NO_NETWORK, SHELL, STRICT},
     stamp::{Identities, Stamp, Watched},
 };
 use crate::{
@@ -23,6 +25,7 @@ use crate::{
         Cache, Caller, HostFacts, Inputs, Network, RootFacts, Wanted, Workplace, caches, git, plan,
         variables, working_directory,
     },
+    project,
     settings::HostVariables,
 };
 
@@ -44,14 +47,54 @@ pub trait Source {
 pub struct Wish {
     inside: u32,
     deciding: [Option<OsString>; DECIDING.len()],
+    terminal: Option<Terminal>,
+}
+
+/// A terminal that a command is to have.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Terminal {
+    path: PathBuf,
+    /// Device, inode, number, and when it was made: a pseudoterminal's name goes to the next one.
+    identity: (u64, u64, u64, i64, u64),
+    /// TERM.
+    kind: Option<OsString>,
+}
+
+impl Terminal {
+    /// The one that this descriptor leads to.
+    pub fn of(descriptor: BorrowedFd<'_>, variables: &HostVariables) -> Option<Self> {
+        let path = name_of_terminal(descriptor)?;
+        let status = rustix::fs::fstat(descriptor).ok()?;
+        let identity = (
+            status.st_dev,
+            status.st_ino,
+            status.st_rdev,
+            status.st_ctime,
+            status.st_ctime_nsec,
+        );
+        Some(Self {
+            path,
+            identity,
+            kind: variables.get("TERM").map(ToOwned::to_owned),
+        })
+    }
 }
 
 impl Wish {
     /// Of a caller with these variables.
     pub fn of(inside: u32, variables: &HostVariables) -> Self {
         Self {
-            inside: inside & (NO_NETWORK | STRICT | AS_ROOT),
+            inside: inside & (NO_NETWORK | STRICT | AS_ROOT | SHELL),
             deciding: DECIDING.map(|name| variables.get(name).map(ToOwned::to_owned)),
+            terminal: None,
+        }
+    }
+
+    /// The same on a terminal.
+    pub fn on(self, terminal: Terminal) -> Self {
+        Self {
+            terminal: Some(terminal),
+            ..self
         }
     }
 }
@@ -76,6 +119,8 @@ pub struct Recipe {
 /// All that a plan depends on but the command and its variables.
 struct Observed {
     inside: u32,
+    terminal: bool,
+    prompt: Option<String>,
     ready: Rc<Ready>,
     manifest: Rc<Manifest>,
     project: PathBuf,
@@ -89,7 +134,7 @@ struct Observed {
 
 impl Observed {
     fn now(
-        inside: u32,
+        wish: &Wish,
         ready: &Rc<Ready>,
         manifest: &Rc<Manifest>,
         project: &Path,
@@ -99,12 +144,16 @@ impl Observed {
         let workplace = Workplace::project(project, &caller.home)?;
         let host = HostFacts::of_this_machine();
         let view = &ready.environment.view;
-        let wanted = Wanted::of(&caller, variables, &host, false);
+        let terminal = wish.terminal.is_some();
+        let wanted = Wanted::of(&caller, variables, &host, terminal);
         let root = RootFacts::read(view, wanted).map_err(|e| Failure::of(Kind::Store, &e))?;
         let caches = caches::of(&root, &ready.environment.caches);
         caches::make(&caches)?;
+        let prompt = (wish.inside & SHELL != 0).then(|| project::name(project));
         Ok(Self {
-            inside,
+            inside: wish.inside,
+            terminal,
+            prompt,
             ready: ready.clone(),
             manifest: manifest.clone(),
             project: project.to_owned(),
@@ -146,10 +195,10 @@ impl Observed {
                 true => Network::None,
                 false => Network::Shared,
             },
-            terminal: false,
+            terminal: self.terminal,
             as_root: has(AS_ROOT),
             strict: has(STRICT),
-            prompt: None,
+            prompt: self.prompt.as_deref(),
             command: &[],
         })
     }
@@ -157,8 +206,10 @@ impl Observed {
 
 impl Recipe {
     fn new(wish: Wish, observed: Observed, variables: &HostVariables) -> Self {
+        let terminal = wish.terminal.as_ref();
+        let terminal = terminal.map(|terminal| terminal.path.clone());
         Self {
-            blueprint: Blueprint::new(observed.with_inputs(variables, &[], plan)),
+            blueprint: Blueprint::on(observed.with_inputs(variables, &[], plan), terminal),
             spares: RefCell::default(),
             used: Cell::new(Instant::now()),
             watched: Cell::new(false),
@@ -191,6 +242,17 @@ impl Recipe {
         extra: &[(String, OsString)],
     ) -> BTreeMap<String, OsString> {
         self.observed.with_inputs(caller, extra, variables)
+    }
+
+    /// The shell, if it is what is wanted; its path inside.
+    pub fn shell(&self) -> Result<Option<PathBuf>, Failure> {
+        match self.wish.inside & SHELL {
+            0 => Ok(None),
+            _ => {
+                let shell = self.observed.root.shell_to_open();
+                shell.map(Some).ok_or_else(Failure::no_shell)
+            }
+        }
     }
 
     /// Where a command starts whose caller is in `current`.
@@ -283,7 +345,7 @@ impl Recipes {
             oldest.iter().for_each(|wish| generation.remove(wish));
         }
         let (ready, manifest) = (&generation.ready, &generation.manifest);
-        let observed = Observed::now(wish.inside, ready, manifest, &self.project, variables)?;
+        let observed = Observed::now(wish, ready, manifest, &self.project, variables)?;
         let recipe = Rc::new(Recipe::new(wish.clone(), observed, variables));
         generation.recipes.insert(wish.clone(), recipe.clone());
         Ok(Some(recipe))

@@ -1,7 +1,6 @@
 //! A command that runs in an environment of the daemon, seen from its client: signals go in, its end comes out.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     io::{self, IsTerminal as _},
     os::{
@@ -11,23 +10,22 @@ use std::{
     process::ExitStatus,
 };
 
-use envd_init::protocol::{Order, Report};
-use envd_shims::{
-    Exit, LaunchError, Said, connection,
-    plan::{Command, Limit},
-    request,
+use envd_init::{
+    inherited::Inherited,
+    protocol::{Order, Report},
 };
+use envd_shims::{Exit, LaunchError, Said, connection, plan::Command, request};
 use nix::sys::{
-    signal::{SigSet, SigmaskHow, Signal, raise},
+    signal::{SigSet, SigmaskHow, Signal},
     signalfd::{SfdFlags, SignalFd},
 };
 use rustix::event::{PollFd, PollFlags};
 
 use super::{
     client::{Client, ClientError},
-    handing,
+    handing, joining,
     message::{Answer, Ending, Event, Refusal},
-    order::{self, INLINE},
+    order::{self, INLINE, Way},
     packet, place,
 };
 use crate::cli::{Failure, Kind};
@@ -49,8 +47,8 @@ const RELAYED: [Signal; 10] = [
 /// A command to run.
 #[derive(Debug)]
 pub struct Job<'a> {
-    /// An environment that was opened; else one of its own.
-    pub handle: Option<u64>,
+    /// How it gets in.
+    pub way: Way,
     /// Bits of [`order`]: what is inside.
     pub inside: u32,
     /// Extra variables, in order.
@@ -74,6 +72,9 @@ impl Job<'_> {
     /// Hands this process's standard descriptors over with the command, and waits for its end. `told` hears what else the
     /// daemon says.
     pub fn run(&self, client: &Client, told: &mut dyn FnMut(&Event)) -> Result<Outcome, Failure> {
+        if self.way == Way::Join {
+            return joining::join(self, client, told);
+        }
         // From here on nothing that is meant for the command ends this process instead.
         let signals = Relayed::hold().map_err(|error| failed("hold signals back", &error))?;
         let (ours, theirs) = connection()?;
@@ -88,15 +89,10 @@ impl Job<'_> {
         running.wait(self.command, told)
     }
 
-    fn hand_over(&self, client: &Client, theirs: OwnedFd) -> Result<(), Failure> {
-        let request = request::encode(self.command, &own_limits(), false)?;
-        let (mut head, tail) = order::write(
-            place::build(),
-            self.handle,
-            self.inside,
-            self.extra,
-            &request,
-        );
+    pub(super) fn hand_over(&self, client: &Client, theirs: OwnedFd) -> Result<(), Failure> {
+        let request = request::encode_as_child(self.command, &Inherited::of_this_process())?;
+        let (mut head, tail) =
+            order::write(place::build(), self.way, self.inside, self.extra, &request);
         let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
         let mut descriptors = vec![input.as_fd(), output.as_fd(), error.as_fd(), theirs.as_fd()];
         let memory;
@@ -172,8 +168,7 @@ impl Running<'_> {
         }
         match self.ended {
             Some(why) => Ok(Outcome::Ended(why)),
-            None => Err(Failure::from(LaunchError::Vanished)
-                .help("the daemon was ended; `envd daemon logs` may have what it said last")),
+            None => Err(vanished()),
         }
     }
 
@@ -218,9 +213,10 @@ impl Running<'_> {
                 continue;
             }
             // In its session nobody could continue the command, so the kernel would not let it stop itself. It is stopped,
-            // and so are we, until whoever stopped us continues us; the signal for that is passed on like any other.
+            // and so are we, until whoever stopped us continues us.
             self.order(Signal::SIGSTOP);
-            let _ = raise(Signal::SIGSTOP);
+            envd_shims::stop_this_process();
+            self.order(Signal::SIGCONT);
         }
     }
 
@@ -244,7 +240,11 @@ struct Relayed {
 
 impl Relayed {
     fn hold() -> io::Result<Self> {
-        let held: SigSet = RELAYED.into_iter().collect();
+        let mut held: SigSet = RELAYED.into_iter().collect();
+        // Whoever has this process not stop by it has the command not stop either.
+        if envd_init::sys::is_ignored(Signal::SIGTSTP as i32) {
+            held.remove(Signal::SIGTSTP);
+        }
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let descriptor = SignalFd::with_flags(&held, flags)?;
         let before = held.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
@@ -258,8 +258,14 @@ impl Drop for Relayed {
     }
 }
 
+/// The daemon is gone, and everything with it.
+pub(super) fn vanished() -> Failure {
+    Failure::from(LaunchError::Vanished)
+        .help("the daemon was ended; `envd daemon logs` may have what it said last")
+}
+
 /// A program that is not there or cannot be executed is an exit, as in shells.
-fn refused(error: LaunchError) -> Result<Outcome, Failure> {
+pub(super) fn refused(error: LaunchError) -> Result<Outcome, Failure> {
     match (error.exec_code(), std::error::Error::source(&error)) {
         (Some(code), Some(source)) => {
             eprintln!("envd: {source}");
@@ -276,32 +282,14 @@ fn exit(status: ExitStatus) -> Exit {
     }
 }
 
-/// The limits that were set on this process on purpose (`ulimit` sets the soft and the hard one), which a child would inherit.
-fn own_limits() -> BTreeMap<Limit, u64> {
-    use rustix::process::{Resource, getrlimit};
-    let limits = [
-        (Limit::CpuSeconds, Resource::Cpu),
-        (Limit::FileSize, Resource::Fsize),
-        (Limit::Core, Resource::Core),
-        (Limit::Processes, Resource::Nproc),
-        (Limit::Descriptors, Resource::Nofile),
-        (Limit::AddressSpace, Resource::As),
-    ];
-    limits
-        .into_iter()
-        .filter_map(|(limit, resource)| {
-            let set = getrlimit(resource);
-            let value = set.current.filter(|_| set.current == set.maximum)?;
-            Some((limit, value))
-        })
-        .collect()
+/// How a command of this process gets in: a terminal is joined, so that it stays the command's.
+pub fn way() -> Way {
+    match io::stdin().is_terminal() {
+        true => Way::Join,
+        false => Way::Run,
+    }
 }
 
-/// Whether a command of this process can be handed over: a terminal is joined instead, so that it stays the command's.
-pub fn can_be_handed_over() -> bool {
-    !io::stdin().is_terminal()
-}
-
-fn failed(step: &str, error: &io::Error) -> Failure {
+pub(super) fn failed(step: &str, error: &io::Error) -> Failure {
     Failure::new(Kind::Host, format!("cannot {step}: {error}"))
 }

@@ -339,7 +339,7 @@ impl Daemon {
         let environment = loop {
             let spare = recipe.spares.borrow_mut().pop();
             match spare {
-                Some(spare) if has_ended(&*spare) => {}
+                Some(spare) if spare.has_ended() => {}
                 Some(spare) => break spare,
                 None => break self.maker.make(&recipe.blueprint)?,
             }
@@ -416,14 +416,6 @@ impl Daemon {
             lent: self.lending.count(),
         }
     }
-}
-
-/// Whether an environment is gone, whoever ended it.
-pub(super) fn has_ended(environment: &dyn Environment) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let pidfd = environment.pidfd();
-    let now = Timespec::default();
-    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)) != Ok(0)
 }
 
 /// Drops the environments that waited for too long.

@@ -134,6 +134,12 @@ impl RootFacts {
         Ok(facts)
     }
 
+    /// The shell to open in it: the caller's if it is there, else one that is.
+    pub fn shell_to_open(&self) -> Option<PathBuf> {
+        let own = self.own_shell.clone();
+        own.or_else(|| self.shell.map(Into::into))
+    }
+
     /// The directory that the root is.
     pub fn view(&self) -> &Path {
         &self.view

@@ -484,6 +484,26 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     unsafe { call!(PRLIMIT64, 0, resource, limit.as_ptr(), 0usize) }.map(drop)
 }
 
+/// How nice this process is: -20 (has its way) to 19.
+pub fn niceness() -> Result<i32, Errno> {
+    const PRIO_PROCESS: i32 = 0;
+    // SAFETY: touches no memory.
+    unsafe { call!(GETPRIORITY, PRIO_PROCESS, 0) }.map(|priority| 20 - priority as i32)
+}
+
+/// Makes this process so nice.
+pub fn set_niceness(niceness: i32) -> Result<(), Errno> {
+    const PRIO_PROCESS: i32 = 0;
+    // SAFETY: touches no memory.
+    unsafe { call!(SETPRIORITY, PRIO_PROCESS, 0, niceness) }.map(drop)
+}
+
+/// Enters the namespace that a descriptor leads to (setns(2)); one of processes is its children's only.
+pub fn enter_namespace(namespace: Descriptor) -> Result<(), Errno> {
+    // SAFETY: touches no memory. What it may make invalid, none of this crate relies on.
+    unsafe { call!(SETNS, namespace, 0) }.map(drop)
+}
+
 /// Sets the host name of the UTS namespace.
 pub fn set_host_name(name: &[u8]) -> Result<(), Errno> {
     // SAFETY: the pointer and the length describe `name`.

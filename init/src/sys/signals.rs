@@ -35,6 +35,11 @@ impl SignalSet {
         SignalSet(self.0 & !(1 << (signal - 1)))
     }
 
+    /// Each of it.
+    pub fn iter(self) -> impl Iterator<Item = i32> {
+        (1..=64).filter(move |signal| self.has(*signal))
+    }
+
     /// Whether it has this one.
     pub const fn has(self, signal: i32) -> bool {
         self.0 & (1 << (signal - 1)) != 0

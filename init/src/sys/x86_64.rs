@@ -204,6 +204,8 @@ pub mod number {
     pub const GETSID: usize = 124;
     pub const CAPGET: usize = 125;
     pub const CAPSET: usize = 126;
+    pub const GETPRIORITY: usize = 140;
+    pub const SETPRIORITY: usize = 141;
     pub const PIVOT_ROOT: usize = 155;
     pub const PRCTL: usize = 157;
     pub const MOUNT: usize = 165;
@@ -227,6 +229,7 @@ pub mod number {
     pub const PPOLL: usize = 271;
     pub const SIGNALFD4: usize = 289;
     pub const PRLIMIT64: usize = 302;
+    pub const SETNS: usize = 308;
     pub const GETCPU: usize = 309;
     pub const SECCOMP: usize = 317;
     pub const MEMFD_CREATE: usize = 319;

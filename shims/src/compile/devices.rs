@@ -1,6 +1,9 @@
 //! A minimal `/dev`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    path::{Path, PathBuf},
+};
 
 use envd_init::{
     program::{Operation, Slot},
@@ -37,8 +40,8 @@ impl Compiler<'_> {
         }
         // What has a session of its own has no business with the caller's terminal, on which that may be read and drawn.
         let shared = !self.plan.command.new_session;
-        if let Some(terminal) = terminal().filter(|_| shared) {
-            self.node(directory, target, &terminal, "console")?;
+        if let Some(terminal) = self.terminal.filter(|_| shared) {
+            self.node(directory, target, terminal, "console")?;
         }
         for (name, points_to) in LINKS {
             let operation = Operation::MakeLink {
@@ -93,12 +96,16 @@ impl Compiler<'_> {
 
 /// The terminal on standard input, by its name on the host. Inside, `/dev/pts` is another file system, and this is the
 /// only name that ttyname(3) finds it by.
-fn terminal() -> Option<PathBuf> {
-    let input = std::io::stdin();
-    if !rustix::termios::isatty(&input) {
+pub(super) fn terminal() -> Option<PathBuf> {
+    name_of_terminal(std::io::stdin().as_fd())
+}
+
+/// The name that a descriptor's terminal has on the host, if it is one.
+pub fn name_of_terminal(descriptor: BorrowedFd<'_>) -> Option<PathBuf> {
+    if !rustix::termios::isatty(descriptor) {
         return None;
     }
-    let name = rustix::termios::ttyname(&input, Vec::new()).ok()?;
+    let name = rustix::termios::ttyname(descriptor, Vec::new()).ok()?;
     Some(PathBuf::from(std::ffi::OsString::from(
         name.into_string().ok()?,
     )))

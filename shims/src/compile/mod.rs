@@ -9,6 +9,8 @@ mod mounts;
 mod plant;
 mod privileges;
 
+pub use devices::name_of_terminal;
+
 use std::{
     collections::BTreeMap,
     ffi::CString,
@@ -44,9 +46,26 @@ pub struct Program {
     origins: Vec<SetupError>,
     /// What this host cannot do of the plan.
     downgrades: Vec<Downgrade>,
+    /// Flags of clone3(2).
+    namespaces: u64,
 }
 
 impl Program {
+    /// In the place of one that was compiled elsewhere: what its failures mean is not known here.
+    pub(crate) fn of_others() -> Self {
+        Program {
+            bytes: Vec::new(),
+            origins: Vec::new(),
+            downgrades: Vec::new(),
+            namespaces: 0,
+        }
+    }
+
+    /// The namespaces that the environment has, as flags of clone3(2).
+    pub fn namespaces(&self) -> u64 {
+        self.namespaces
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -63,23 +82,35 @@ impl Program {
     }
 }
 
-/// Compiles a plan for the calling process's user.
+/// Compiles a plan for the calling process's user, and for the terminal on its standard input, if that is one.
 pub fn compile(plan: &Plan) -> Result<Program, LaunchError> {
+    compile_on(plan, devices::terminal().as_deref())
+}
+
+/// The same for the terminal with this name on the host.
+pub fn compile_on(plan: &Plan, terminal: Option<&Path>) -> Result<Program, LaunchError> {
     check(plan)?;
-    let caller = Caller::current();
-    let mut compiler = Compiler::new(plan, caller)?;
+    let mut compiler = Compiler::new(plan, Caller::current(), namespaces(plan))?;
+    compiler.terminal = terminal;
     compiler.root_and_mounts()?;
     compiler.privileges()?;
-    Ok(Program {
-        bytes: compiler.bytes,
-        origins: compiler.origins,
-        downgrades: compiler.downgrades,
-    })
+    Ok(compiler.finish())
+}
+
+/// Compiles what a process gives up that joins an environment of this plan, so that it may do there what those may that were
+/// started in it.
+pub fn compile_joining(plan: &Plan) -> Result<Program, LaunchError> {
+    check(plan)?;
+    let mut compiler = Compiler::new(plan, Caller::current(), 0)?;
+    compiler.privileges()?;
+    Ok(compiler.finish())
 }
 
 struct Compiler<'p> {
     plan: &'p Plan,
     caller: Caller,
+    terminal: Option<&'p Path>,
+    namespaces: u64,
     bytes: Vec<u8>,
     origins: Vec<SetupError>,
     downgrades: Vec<Downgrade>,
@@ -101,7 +132,7 @@ struct Stage {
 }
 
 impl<'p> Compiler<'p> {
-    fn new(plan: &'p Plan, caller: Caller) -> Result<Self, LaunchError> {
+    fn new(plan: &'p Plan, caller: Caller, namespaces: u64) -> Result<Self, LaunchError> {
         let mut downgrades = Vec::new();
         let (maps, outside) = maps(plan, caller, &mut downgrades);
         let (uid_map, gid_map) = (text(&maps.uid)?, text(&maps.gid)?);
@@ -114,7 +145,7 @@ impl<'p> Compiler<'p> {
         }
         let mut bytes = Vec::with_capacity(8192);
         Header {
-            namespaces: namespaces(plan),
+            namespaces,
             flags,
             uid_map: &uid_map,
             gid_map: &gid_map,
@@ -123,6 +154,8 @@ impl<'p> Compiler<'p> {
         Ok(Compiler {
             plan,
             caller,
+            terminal: None,
+            namespaces,
             bytes,
             origins: Vec::new(),
             downgrades,
@@ -131,6 +164,15 @@ impl<'p> Compiler<'p> {
             stage: None,
             fresh: BTreeMap::new(),
         })
+    }
+
+    fn finish(self) -> Program {
+        Program {
+            bytes: self.bytes,
+            origins: self.origins,
+            downgrades: self.downgrades,
+            namespaces: self.namespaces,
+        }
     }
 
     /// A slot that nothing else uses.

@@ -1,4 +1,5 @@
 //! Environments that wait for commands. The launcher is a process of its own, so that these run in the test itself.
+//! It is one thing: whatever the owner of such an environment relies on.
 
 use std::{
     fs::File,
@@ -98,6 +99,45 @@ fn gone(resident: Resident) {
         Ok(1),
         "it is still there"
     );
+}
+
+/// Whoever makes a new one in its place must not take it for alive as long as the kernel is taking it down.
+#[test]
+fn one_whose_pid_1_was_killed_has_ended_before_it_is_gone() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_place, plan) = plan();
+    let launcher = Launcher::start().unwrap();
+    let resident = launcher.launch(&plan).unwrap();
+    assert!(!resident.has_ended());
+    // A process that somebody outside has to reap, who is stopped: PID 1 waits for that.
+    let pid = resident.pid().to_string();
+    let mut outside = std::process::Command::new("nsenter")
+        .args(["--target", &pid, "--pid", "sleep", "1000"])
+        .spawn()
+        .unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", outside.id());
+    crate::harness::eventually("it is inside", || {
+        std::fs::read_to_string(&children).is_ok_and(|pids| !pids.is_empty())
+    });
+    let signal = |pid: u32, signal| {
+        let pid = nix::unistd::Pid::from_raw(pid as i32);
+        nix::sys::signal::kill(pid, signal).unwrap();
+    };
+    signal(outside.id(), nix::sys::signal::Signal::SIGSTOP);
+    signal(resident.pid(), nix::sys::signal::Signal::SIGKILL);
+    crate::harness::eventually("it has ended", || resident.has_ended());
+    let pidfd = resident.pidfd();
+    let mut polled = [rustix::event::PollFd::new(
+        &pidfd,
+        rustix::event::PollFlags::IN,
+    )];
+    let now = rustix::time::Timespec::default();
+    assert_eq!(rustix::event::poll(&mut polled, Some(&now)), Ok(0));
+    signal(outside.id(), nix::sys::signal::Signal::SIGCONT);
+    outside.wait().unwrap();
+    gone(resident);
 }
 
 #[test]

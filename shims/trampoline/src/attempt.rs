@@ -6,7 +6,7 @@ use envd_init::{
     launch::{self, First},
     program::Program,
     request::{self, Request},
-    sys::{self, Descriptor, Region, Start as Process, constant::*},
+    sys::{self, Descriptor, Region, SignalSet, Start as Process, constant::*},
 };
 
 use crate::{
@@ -181,14 +181,8 @@ fn launch(
     let launched = launched.ok()?;
     // Where the kernel does not, this process waits for it a little longer.
     let _ = sys::keep_mounts(launched.pidfd);
-    let new_session = start.flags & start::NEW_SESSION != 0;
-    let outcome = relay::wait(ours, held, -1, |received| {
-        // What a terminal sends, it sends to its whole foreground process group, which the command is in, too, unless it has a
-        // session of its own.
-        if !received.from_kernel || new_session {
-            let _ = sys::signal_process(launched.pidfd, received.signal);
-        }
-    });
+    let apart = start.flags & start::NEW_SESSION != 0;
+    let outcome = relay::wait(ours, held, -1, apart);
     // Until the kernel has taken everything away.
     let waited = sys::wait_for(launched.pid);
     // PID 1 closed the memory that it shared with this process, which may go on as the whole of envd.
@@ -243,6 +237,8 @@ fn encode<'r>(
     let draft = request::Draft {
         flags,
         umask: None,
+        niceness: None,
+        ignored: SignalSet(0),
         limits: request::Limits::new(start.limits).iter(),
         arguments: invocation.command.clone(),
         environment,

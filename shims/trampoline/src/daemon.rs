@@ -3,6 +3,7 @@
 use core::ffi::CStr;
 
 use envd_init::{
+    inherited::Inherited,
     program::Field,
     protocol::LONGEST_PACKET,
     request,
@@ -18,9 +19,6 @@ use crate::{
 
 /// Tag of a packet that asks for a command to be run.
 const RUN: u32 = 65;
-
-/// Limits that a command takes over: processor time, file size, core, processes, descriptors, address space.
-const LIMITS: [u32; 6] = [0, 1, 4, 6, 7, 9];
 
 /// Connects to the project's daemon, if one runs that is the user's own.
 pub(crate) fn connect(process: &Process, store: &Path, place: &Place) -> Option<Descriptor> {
@@ -56,9 +54,7 @@ pub(crate) fn run(
     let sent = sys::send(daemon, packet, &[0, 1, 2, theirs]);
     sys::close(theirs);
     let outcome = match sent {
-        Ok(()) => relay::wait(ours, &held, daemon, |received| {
-            relay::order(ours, received.signal);
-        }),
+        Ok(()) => relay::wait(ours, &held, daemon, true),
         Err(_) => Outcome::Failed,
     };
     sys::close(ours);
@@ -100,26 +96,16 @@ fn encode<'r>(
         envd_init::program::Sink::put(&mut sink, variable.to_bytes_with_nul());
     }
     let program: &CStr = invocation.command.clone().next()?;
+    let inherited = Inherited::of_this_process();
     let draft = request::Draft {
         flags: request::SESSION,
-        umask: Some(umask()),
-        limits: LIMITS.into_iter().filter_map(set_on_purpose),
+        umask: Some(inherited.umask),
+        niceness: inherited.niceness,
+        ignored: inherited.ignored,
+        limits: inherited.limits(),
         arguments: invocation.command.clone(),
         environment: process.environment.iter(),
     };
     draft.write(place.directory.as_c_str(), program, &mut sink);
     sink.finish()
-}
-
-/// The limit, if it was set on this process on purpose (`ulimit` sets the soft and the hard one): a child would inherit it.
-fn set_on_purpose(resource: u32) -> Option<(u32, u64)> {
-    let (soft, hard) = sys::limit(resource).ok()?;
-    (soft == hard && soft != u64::MAX).then_some((resource, soft))
-}
-
-/// The mask of permission bits that new files are made without.
-fn umask() -> u32 {
-    let mask = sys::set_umask(0);
-    sys::set_umask(mask);
-    mask
 }

@@ -13,7 +13,7 @@ use envd_init::{
 };
 
 /// The first four bytes: the format and its version.
-pub const MAGIC: u32 = u32::from_le_bytes(*b"EDS1");
+pub const MAGIC: u32 = u32::from_le_bytes(*b"EDS2");
 
 /// The longest start that is taken, in bytes.
 pub const LONGEST: usize = 1 << 20;

@@ -59,6 +59,12 @@ impl Environment for Pipe {
         self.end.as_fd()
     }
 
+    fn has_ended(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut polled = [PollFd::new(&self.end, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())) != Ok(0)
+    }
+
     fn downgrades(&self) -> Vec<String> {
         Vec::new()
     }
@@ -70,6 +76,10 @@ impl Environment for Pipe {
         _: BorrowedFd<'_>,
         _: &[BorrowedFd<'_>],
     ) -> Result<(), LaunchError> {
+        Ok(())
+    }
+
+    fn hand_namespaces(&self, _: u64, _: BorrowedFd<'_>) -> Result<(), LaunchError> {
         Ok(())
     }
 }

@@ -1,9 +1,6 @@
-//! Whole processes that go through the daemon: `envd run -- true`, and `true` through a shim.
+//! A whole process that goes through the daemon: `envd run -- true`.
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::process::Command;
 
 use super::{entry, warm::Warm, world::World};
 use crate::{
@@ -13,11 +10,9 @@ use crate::{
 
 const WARM_UP: usize = 20;
 const ROUNDS: usize = 300;
-/// What a shim may cost over the tool itself.
-const OVER: Duration = Duration::from_micros(1500);
 
 /// `envd run` with a daemon, against bubblewrap and against itself without.
-pub fn rows_of_running(world: &World) -> Result<Vec<Row>> {
+pub fn rows(world: &World) -> Result<Vec<Row>> {
     let warm = Warm::start(world)?;
     let view = warm.view()?;
     let run = || warm.envd(&["run", "--", "true"]);
@@ -49,59 +44,4 @@ pub fn rows_of_running(world: &World) -> Result<Vec<Row>> {
         met: ratio <= 0.35,
         distance: format!("{ratio:.2} ×"),
     }])
-}
-
-/// A tool through a shim, against the tool itself and, where it is installed, against `mise exec`.
-pub fn rows_of_shims(world: &World) -> Result<Vec<Row>> {
-    let warm = Warm::start(world)?;
-    time(&mut warm.envd(&["shim", "install"]))?;
-    let path = warm.project.join(".envd/bin/true");
-    let shim = || warm.program(&path);
-    interleaved(WARM_UP, [&mut || time(&mut shim())])?;
-    let [ours, bare] = interleaved(
-        ROUNDS,
-        [&mut || time(&mut shim()), &mut || {
-            time(&mut Command::new("true"))
-        }],
-    )?
-    .map(|samples| median(&samples));
-    let mise = mise()?;
-    let over = ours.saturating_sub(bare);
-    let within_a_fifth = mise.is_none_or(|mise| ours * 5 < mise);
-    Ok(vec![Row {
-        what: "`true` through a shim, a whole process".to_owned(),
-        ours: seconds(ours),
-        peer: match mise {
-            Some(mise) => format!(
-                "{} (`true` alone; `mise exec -- true` {})",
-                seconds(bare),
-                seconds(mise)
-            ),
-            None => format!(
-                "{} (`true` alone; `mise` is not installed here)",
-                seconds(bare)
-            ),
-        },
-        target: format!(
-            "under {} more than alone; under a fifth of `mise exec`",
-            seconds(OVER)
-        ),
-        met: over < OVER && within_a_fifth,
-        distance: format!("{} more", seconds(over)),
-    }])
-}
-
-/// `mise exec -- true`, if there is mise.
-fn mise() -> Result<Option<Duration>> {
-    let mut version = Command::new("mise");
-    version
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    if !version.status().is_ok_and(|status| status.success()) {
-        return Ok(None);
-    }
-    let mut exec = || time(Command::new("mise").args(["exec", "--", "true"]));
-    let [samples] = interleaved(ROUNDS / 10, [&mut exec])?;
-    Ok(Some(median(&samples)))
 }

@@ -11,6 +11,7 @@ mod objects;
 mod pid1;
 mod process;
 mod realise;
+mod shim;
 mod warm;
 mod world;
 
@@ -27,8 +28,8 @@ type Group = fn(&World) -> Result<Vec<table::Row>>;
 /// The groups of rows, by the name that `--only` takes.
 const GROUPS: [(&str, Group); 18] = [
     ("entry", entry::rows),
-    ("daemon-run", daemon::rows_of_running),
-    ("shim", daemon::rows_of_shims),
+    ("daemon-run", daemon::rows),
+    ("shim", shim::rows),
     ("exec", latency::rows_of_executing),
     ("new-environment", latency::rows_of_opening),
     ("idle", idle::rows),

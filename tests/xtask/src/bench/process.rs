@@ -29,9 +29,16 @@ pub fn resident(pid: u32) -> Result<u64> {
     number(Path::new(&format!("/proc/{pid}/status")), "VmRSS")
 }
 
-/// Whether a process is there, dead ones that nobody has reaped yet included.
-pub fn exists(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+/// Whether a process has not ended. A dead one has nothing left but its number, and how long it keeps that is its parent's matter:
+/// a daemon's is PID 1 of the machine, and that of some containers looks every two seconds.
+pub fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may hold anything but ends with the last parenthesis.
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
 }
 
 /// The name of a process's program.
@@ -125,6 +132,23 @@ mod tests {
         assert_eq!(value(status, "VmRSS"), Some(708));
         assert_eq!(value(status, "voluntary_ctxt_switches"), Some(5));
         assert_eq!(value(status, "voluntary"), None);
+    }
+
+    #[test]
+    fn a_dead_process_does_not_live_whether_it_is_reaped_or_not() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("100")
+            .spawn()
+            .unwrap();
+        assert!(lives(child.id()));
+        child.kill().unwrap();
+        until("it is dead", Duration::from_secs(10), || {
+            Ok((!lives(child.id())).then_some(()))
+        })
+        .unwrap();
+        assert!(Path::new(&format!("/proc/{}", child.id())).exists());
+        child.wait().unwrap();
+        assert!(!lives(child.id()));
     }
 
     #[test]

@@ -178,3 +178,60 @@ fn a_package_added_gives_the_root_that_it_gives_from_nothing() {
         .stdout;
     assert!(status.lines().all(|state| state == "installed"), "{status}");
 }
+
+/// Byte-code of several packages is made by one step: that must not show.
+#[test]
+fn byte_code_is_the_same_alone_and_in_company() {
+    if !requirement::debian_archive() || !requirement::user_namespaces() {
+        return;
+    }
+    let packages = [
+        "python3-six",
+        "python3-chardet",
+        "python3-pyparsing",
+        "python3-colorama",
+        "python3-ply",
+    ];
+    let whole = Sandbox::new();
+    whole.wants(&packages);
+    let together = lock_after(&whole, "022", &[]);
+    let grown = Sandbox::new();
+    let mut lock = String::new();
+    for number in 1..=packages.len() {
+        grown.wants(&packages[..number]);
+        lock = lock_after(&grown, "022", &[]);
+    }
+    assert_eq!(lock, together);
+    let made = whole.envd(&[
+        "run",
+        "--",
+        "find",
+        "/usr/lib/python3",
+        "-name",
+        "six.*.pyc",
+    ]);
+    assert!(!made.ok().stdout.is_empty(), "nothing was compiled");
+}
+
+/// What the scripts of `ca-certificates` do with fewer processes is what they do as they are.
+#[test]
+fn certificates_are_those_that_the_package_itself_would_have_made() {
+    if !requirement::debian_archive() || !requirement::user_namespaces() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.wants(&["ca-certificates"]);
+    let script = "set -e\n\
+        mkdir /tmp/certs\n\
+        update-ca-certificates --etccertsdir /tmp/certs --hooksdir '' >/dev/null\n\
+        diff -r --no-dereference /tmp/certs /etc/ssl/certs\n\
+        (cd /usr/share/ca-certificates; find * -name '*.crt') | sort > /tmp/there\n\
+        grep -v '^#' /etc/ca-certificates.conf | sort > /tmp/chosen\n\
+        cmp /tmp/there /tmp/chosen\n\
+        ls /etc/ssl/certs | wc -l";
+    let count = sandbox.envd(&["run", "--", "sh", "-c", script]).ok().stdout;
+    assert!(
+        count.trim().parse::<usize>().is_ok_and(|count| count > 200),
+        "{count}"
+    );
+}

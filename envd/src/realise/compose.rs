@@ -191,6 +191,12 @@ pub fn compose(
     with_merged_usr(&merged)
 }
 
+/// Does beforehand what [`compose`] needs of these packages, for whoever has nothing else to do.
+pub fn prepare(packages: &[Package]) {
+    // What is wrong with one is said by whoever composes it.
+    packages.iter().for_each(|package| drop(placed(package)));
+}
+
 /// The package's files where they belong in a root.
 fn placed(package: &Package) -> Result<&Tree, RealiseError> {
     if let Some(placed) = package.placed.get() {

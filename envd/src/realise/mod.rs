@@ -24,7 +24,7 @@ use envd_store::{Session, TreeId, TreePath};
 
 use self::{
     compose::{Known, Package},
-    configure::{Configuration, Root, Scratch},
+    configure::{Ahead, Configuration, Root, Scratch},
     packages::packages,
 };
 use crate::{progress::Progress, provider::Artifact};
@@ -157,16 +157,20 @@ pub fn realise(
         progress,
     };
     let (ready, when_ready) = mpsc::channel();
-    let (packages, scratch) = std::thread::scope(|scope| {
+    let (packages, ahead) = std::thread::scope(|scope| {
         let ahead = scope.spawn(move || {
-            let ahead = when_ready.into_iter();
-            ahead.fold(None, |scratch, artifacts: Vec<Artifact>| {
-                self::ahead(&configuration, &artifacts, scratch)
+            let told = when_ready.into_iter();
+            told.fold(None, |before, artifacts: Vec<Artifact>| {
+                ahead(&configuration, &artifacts, before)
             })
         });
         let packages = packages(session, request, source, progress, ready);
+        tracing::debug!(elapsed = ?stage.elapsed(), "packages are unpacked");
         // An ended thread is as good as one that did nothing: whatever it found is found again.
-        packages.map(|packages| (packages, ahead.join().ok().flatten()))
+        packages.map(|packages| {
+            compose::prepare(&packages);
+            (packages, ahead.join().ok().flatten())
+        })
     })?;
     tracing::debug!(packages = packages.len(), elapsed = ?stage.elapsed(), "packages are in the store");
 
@@ -176,7 +180,7 @@ pub fn realise(
         tree,
         kept,
         scratch,
-    } = root(&configuration, &packages, scratch)?;
+    } = root(&configuration, &packages, ahead)?;
     trees.extend(kept);
     let id = session.add_tree(&tree)?;
     trees.push(id);
@@ -195,25 +199,24 @@ pub fn realise(
     })
 }
 
-/// Configures the first strata while other packages are still being unpacked, so that what comes of it is in the store when
-/// it is wanted. Errors are left to whoever does it again.
+/// Configures the first strata while other packages are still being unpacked. Errors are left to whoever does it again.
 fn ahead(
     configuration: &Configuration<'_>,
     artifacts: &[Artifact],
-    scratch: Option<Scratch>,
-) -> Option<Scratch> {
+    before: Option<Ahead>,
+) -> Option<Ahead> {
     let stage = Instant::now();
     let packages = packages::load_all(configuration.session, artifacts).ok()?;
     let strata = strata::strata(&packages);
-    let scratch = configuration.ahead(&packages, &strata, scratch).ok()?;
+    let ahead = configuration.ahead(&packages, &strata, before).ok()?;
     tracing::debug!(packages = packages.len(), elapsed = ?stage.elapsed(), "configured ahead");
-    scratch
+    Some(ahead)
 }
 
 fn root(
     configuration: &Configuration<'_>,
     packages: &[Package],
-    scratch: Option<Scratch>,
+    ahead: Option<Ahead>,
 ) -> Result<Root, RealiseError> {
     if !packages.iter().any(|p| p.preinst || p.postinst) {
         let whole: Vec<&Package> = packages.iter().collect();
@@ -224,7 +227,7 @@ fn root(
         });
     }
     require_shell(packages)?;
-    configuration.root(packages, &strata::strata(packages), scratch)
+    configuration.root(packages, &strata::strata(packages), ahead)
 }
 
 /// Scripts can only run where there is something to run them.

@@ -3,7 +3,7 @@
 use std::{
     ffi::{CStr, CString},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::OnceLock,
 };
@@ -226,9 +226,10 @@ impl io::Write for ObjectWriter<'_> {
     }
 }
 
-/// A file in the session's directory that is to become an object.
+/// A file in a directory of the session that is to become an object.
 struct NewFile<'a> {
     session: &'a Session,
+    lane: BorrowedFd<'a>,
     file: OwnedFd,
     name: CString,
     mode: u16,
@@ -237,17 +238,14 @@ struct NewFile<'a> {
 
 impl<'a> NewFile<'a> {
     fn create(session: &'a Session, mode: u16) -> Result<Self> {
+        let lane = session.lane()?;
         let name = session.fresh("o");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(
-            session.fd(),
-            &*name,
-            flags,
-            Mode::from_raw_mode(mode.into()),
-        )
-        .context("create a file in", || session.path())?;
+        let file = openat(lane, &*name, flags, Mode::from_raw_mode(mode.into()))
+            .context("create a file in", || session.path())?;
         let new = Self {
             session,
+            lane,
             file,
             name,
             mode,
@@ -273,7 +271,7 @@ impl<'a> NewFile<'a> {
         let path = name.path();
         let guard = session.publishing()?;
         let move_it = || match renameat_with(
-            session.fd(),
+            self.lane,
             &*self.name,
             objects,
             path.as_c_str(),
@@ -281,7 +279,7 @@ impl<'a> NewFile<'a> {
         ) {
             // A file system without the flag: replacing a file by an equal one is harmless.
             Err(Errno::INVAL) => {
-                rustix::fs::renameat(session.fd(), &*self.name, objects, path.as_c_str())
+                rustix::fs::renameat(self.lane, &*self.name, objects, path.as_c_str())
             }
             other => other,
         };
@@ -311,7 +309,7 @@ impl<'a> NewFile<'a> {
 impl Drop for NewFile<'_> {
     fn drop(&mut self) {
         if !self.published {
-            let _ = unlinkat(self.session.fd(), &*self.name, AtFlags::empty());
+            let _ = unlinkat(self.lane, &*self.name, AtFlags::empty());
         }
     }
 }

@@ -6,8 +6,8 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -24,6 +24,9 @@ use super::{
 
 /// How many parts the set of known objects has, so that threads seldom wait for each other.
 const SHARDS: usize = 16;
+/// In how many directories a session writes its objects, so that threads that make files seldom wait for each other: the kernel lets
+/// one at a time change a directory.
+const LANES: usize = 8;
 
 /// The right to write into the store. While a session lives, gc does not run; environments that merely run need none, they
 /// [hold](Store::hold) their view. Any number of threads may use one session. What is not published when it ends, is removed.
@@ -32,6 +35,8 @@ pub struct Session {
     name: CString,
     directory: OwnedFd,
     counter: AtomicU64,
+    /// Directories in its own, made when first used; each thread has one of them.
+    lanes: [OnceLock<OwnedFd>; LANES],
     /// Objects that this session has seen or made: gc cannot take them while it lives.
     known: [Mutex<HashSet<ObjectName>>; SHARDS],
     pub(super) umask: Umask,
@@ -61,6 +66,7 @@ impl Store {
             name,
             directory,
             counter: AtomicU64::new(0),
+            lanes: Default::default(),
             known: Default::default(),
             umask: Umask::default(),
             _writers: writers,
@@ -185,6 +191,28 @@ impl Session {
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
+    }
+
+    /// The directory in which this thread writes what is to become an object.
+    pub(super) fn lane(&self) -> Result<BorrowedFd<'_>> {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % LANES;
+        }
+        let number = OWN.with(|number| *number);
+        let lane = &self.lanes[number];
+        if lane.get().is_none() {
+            let name = CString::new(format!("lane-{number}")).unwrap_or_default();
+            let path = || self.path().join(name.to_string_lossy().as_ref());
+            match mkdirat(self.fd(), &*name, Mode::RWXU) {
+                // Another thread has the same lane.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error).context("create", path),
+            }
+            let opened = directory::open(self.fd(), &name).context("open", path)?;
+            let _ = lane.set(opened);
+        }
+        Ok(lane.get().map_or(self.fd(), AsFd::as_fd))
     }
 
     /// A name in the private directory that was not given out before.

@@ -1,13 +1,15 @@
 //! The commands that were put off while dpkg ran: what stands in for them noted the calls, and here each is run for real, or
 //! taken from the store by what it depends on.
 
-use std::{collections::BTreeMap, ffi::OsString, os::unix::ffi::OsStringExt};
+use std::{collections::BTreeMap, ffi::OsString, os::unix::ffi::OsStringExt, time::Instant};
 
 use envd_store::{Digest, Tree, TreeId};
 
 use super::{
     Run, recipe,
+    shortcut::SHORTCUTS,
     step::{self, Job, Step, StepError},
+    together,
 };
 use crate::{
     progress::Phase,
@@ -70,56 +72,147 @@ impl Run<'_> {
             )
         });
         // Python's own modules first: the other commands are Python programs, and start several times faster with them.
-        let (first, rest) = waiting.into_iter().partition(|waiting| {
+        let (first, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|waiting| {
             deferred_of(&waiting.call).is_some_and(|deferred| deferred.stub == recipe::Stub::Python)
         });
-        for wave in [first, rest] {
-            for (number, layer, step) in self.wave(wave, &job)? {
-                layers.insert(number, layer);
+        for calls in [first, rest] {
+            let stage = Instant::now();
+            let number = calls.len();
+            let batches = self.batches(calls, packages)?;
+            let made = self.wave(batches, &job, packages)?;
+            tracing::debug!(calls = number, elapsed = ?stage.elapsed(), "made what was put off");
+            for step in made.steps {
                 job.lowers.insert(0, step.directory.join("upper"));
+            }
+            for (number, layer) in made.layers {
                 job.below.push(layer);
+                layers.insert(number, layer);
             }
         }
         progress.finished(Phase::Finish);
         Ok(layers.into_values().collect())
     }
 
-    /// Runs commands that do not build on each other, some at once. Gives of each its number, its layer, and its step.
+    /// Which calls are made by one step: alike ones whose results can be [told apart](together::parts) share a few, since most of the
+    /// time of a small one is that of starting its program.
+    fn batches(
+        &self,
+        calls: Vec<Waiting>,
+        packages: &[&Package],
+    ) -> Result<Vec<Vec<Waiting>>, RealiseError> {
+        let drivable = together::can_drive(self.session().store(), &self.ground.tree)?;
+        let (alike, single): (Vec<Waiting>, Vec<Waiting>) = calls
+            .into_iter()
+            .partition(|waiting| drivable && together::package(&waiting.call).is_some());
+        let mut shared: Vec<(usize, Vec<Waiting>)> = Vec::new();
+        shared.resize_with(AT_ONCE, Default::default);
+        for waiting in alike {
+            if let Some((total, batch)) = shared.iter_mut().min_by_key(|(total, _)| *total) {
+                *total += weight(&waiting.call, packages);
+                batch.push(waiting);
+            }
+        }
+        let single = single.into_iter().map(|waiting| vec![waiting]);
+        let shared = shared.into_iter().map(|(_, batch)| batch);
+        Ok(single
+            .chain(shared.filter(|batch| !batch.is_empty()))
+            .collect())
+    }
+
+    /// Runs batches that do not build on each other, some at once.
     fn wave(
         &self,
-        waiting: Vec<Waiting>,
+        batches: Vec<Vec<Waiting>>,
         ground: &Job,
-    ) -> Result<Vec<(usize, TreeId, Step)>, RealiseError> {
-        if waiting.is_empty() {
-            return Ok(Vec::new());
+        packages: &[&Package],
+    ) -> Result<Made, RealiseError> {
+        let mut made = Made::default();
+        if batches.is_empty() {
+            return Ok(made);
         }
         let mut job = ground.clone();
-        for Waiting { call, .. } in &waiting {
-            job.steps.push(Step {
-                directory: self.session().scratch()?,
-                command: call.clone(),
-                stand_ins: Vec::new(),
-            });
+        for batch in &batches {
+            job.steps.push(self.step_of(batch)?);
         }
         let progress = self.configuration.progress;
         let mut kept = Ok(());
-        let layers = step::start(self.configuration.program, &job, AT_ONCE)
+        step::start(self.configuration.program, &job, AT_ONCE)
             .and_then(|running| {
                 running.wait(&mut |_| {}, &mut |number, layer| {
                     if kept.is_ok() {
-                        kept = self.session().set_memo(&waiting[number].key, &layer);
+                        kept = self
+                            .keep(&batches[number], layer, packages)
+                            .map(|layers| made.layers.extend(layers));
                     }
-                    progress.advance(Phase::Finish, 1);
+                    progress.advance(Phase::Finish, batches[number].len() as u64);
                 })
             })
             .map_err(RealiseError::Step)?;
         kept?;
-        let numbers = waiting.into_iter().map(|waiting| waiting.number);
-        let made = numbers.zip(layers).zip(job.steps);
-        Ok(made
-            .map(|((number, layer), step)| (number, layer, step))
-            .collect())
+        made.steps = job.steps;
+        // What could not be told apart is made once more, each call for itself.
+        let is_made = |waiting: &Waiting| made.layers.iter().any(|made| made.0 == waiting.number);
+        let again: Vec<Vec<Waiting>> = batches
+            .into_iter()
+            .flatten()
+            .filter(|waiting| !is_made(waiting))
+            .map(|waiting| vec![waiting])
+            .collect();
+        let again = self.wave(again, ground, packages)?;
+        made.layers.extend(again.layers);
+        made.steps.extend(again.steps);
+        Ok(made)
     }
+
+    /// The step that makes these calls.
+    fn step_of(&self, batch: &[Waiting]) -> Result<Step, RealiseError> {
+        let [Waiting { call, .. }] = batch else {
+            let packages = batch.iter().filter_map(|w| together::package(&w.call));
+            let step = self.bare_step(together::command(packages))?;
+            step.place(together::NAME, together::DRIVER)
+                .map_err(RealiseError::Step)?;
+            return Ok(step);
+        };
+        let mut step = self.bare_step(call.clone())?;
+        for shortcut in &SHORTCUTS {
+            if call[0].to_str() == Some(&format!("/{}", shortcut.path)) {
+                self.shorten(&mut step, shortcut, &self.ground.tree)?;
+            }
+        }
+        Ok(step)
+    }
+
+    /// Keeps what came of a batch: of each call its number and its layer. Nothing, where the calls' results cannot be told apart.
+    fn keep(
+        &self,
+        batch: &[Waiting],
+        layer: TreeId,
+        packages: &[&Package],
+    ) -> Result<Vec<(usize, TreeId)>, RealiseError> {
+        let session = self.session();
+        let layers = if batch.len() == 1 {
+            vec![layer]
+        } else {
+            let calls: Vec<&Call> = batch.iter().map(|waiting| &waiting.call).collect();
+            let whole = session.store().tree(&layer)?;
+            let parts = together::parts(&calls, &whole, packages).map_err(RealiseError::Tree)?;
+            let parts = parts.iter().map(|part| session.add_tree(part));
+            parts.collect::<Result<_, _>>()?
+        };
+        for (waiting, layer) in batch.iter().zip(&layers) {
+            session.set_memo(&waiting.key, layer)?;
+        }
+        let numbers = batch.iter().map(|waiting| waiting.number);
+        Ok(numbers.zip(layers).collect())
+    }
+}
+
+/// What came of a wave.
+#[derive(Default)]
+struct Made {
+    /// Numbers of calls, with their layers.
+    layers: Vec<(usize, TreeId)>,
+    steps: Vec<Step>,
 }
 
 /// What a put-off call's result depends on.

@@ -5,7 +5,7 @@ use envd_store::{Digest, Node, Tree, TreePath};
 
 use super::{
     Run, recipe,
-    step::{self, Job, Step},
+    step::{self, Job},
 };
 use crate::realise::{
     RealiseError, checked,
@@ -37,15 +37,17 @@ impl Run<'_> {
         let layer = match self.session().store().memo(&key) {
             Some(layer) => layer,
             None => {
-                let step = Step {
-                    directory: self.session().scratch()?,
-                    command: vec![format!("/{PROGRAM}").into()],
-                    stand_ins: Vec::new(),
-                };
+                let step = self.bare_step(vec![format!("/{PROGRAM}").into()])?;
+                let session = self.session();
+                let (view, id) = std::thread::scope(|scope| {
+                    let id = scope.spawn(|| session.add_tree(&root));
+                    (self.view(&root), id.join())
+                });
+                let id = id.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
                 let job = Job {
-                    lowers: vec![self.view(&root)?],
-                    below: vec![self.session().add_tree(&root)?],
-                    ..Job::new(self.session(), vec![step])
+                    lowers: vec![view?],
+                    below: vec![id],
+                    ..Job::new(session, vec![step])
                 };
                 let made = step::start(self.configuration.program, &job, 1)
                     .and_then(|running| running.wait(&mut |_| {}, &mut |_, _| {}))

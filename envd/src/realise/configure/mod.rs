@@ -10,20 +10,24 @@ mod deferred;
 mod libraries;
 pub mod recipe;
 pub mod scripts;
+mod shortcut;
 pub mod step;
+mod together;
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use envd_store::{Entry, Meta, Node, Session, Tree, TreeId};
 
 use self::{
     deferred::{Call, parse_calls},
-    step::{Job, Step, StepError},
+    shortcut::SHORTCUTS,
+    step::{Job, Step},
 };
 use super::{
     RealiseError, checked,
@@ -56,6 +60,18 @@ pub struct Scratch {
     pub shown: Tree,
 }
 
+/// What the first two strata have come to.
+pub struct Ahead {
+    /// The packages of the two.
+    packages: [Vec<TreeId>; 2],
+    layers: Vec<Tree>,
+    kept: Vec<TreeId>,
+    status: Status,
+    /// The layers of what was put off.
+    deferred: Vec<TreeId>,
+    scratch: Option<Scratch>,
+}
+
 /// A configured root.
 pub struct Root {
     /// The root.
@@ -67,17 +83,23 @@ pub struct Root {
 }
 
 impl Configuration<'_> {
-    /// Configures the first two strata, so that [`root`](Self::root) finds in the store what comes of it. Gives the view that
-    /// was needed for that.
+    /// Configures the first two strata, for [`root`](Self::root). `before` is what came of fewer packages.
     pub fn ahead(
         &self,
         packages: &[Package],
         strata: &Strata,
-        scratch: Option<Scratch>,
-    ) -> Result<Option<Scratch>, RealiseError> {
-        let mut run = Run::new(*self, scratch);
-        run.strata(packages, strata)?;
-        Ok(run.scratch)
+        before: Option<Ahead>,
+    ) -> Result<Ahead, RealiseError> {
+        let mut run = Run::new(*self, before.and_then(|before| before.scratch));
+        let deferred = run.strata(packages, strata)?;
+        Ok(Ahead {
+            packages: lower(packages, strata),
+            layers: run.layers,
+            kept: run.kept,
+            status: run.status,
+            deferred,
+            scratch: run.scratch,
+        })
     }
 
     /// The configured root: what is there of it is taken from the store, the rest made.
@@ -85,10 +107,20 @@ impl Configuration<'_> {
         &self,
         packages: &[Package],
         strata: &Strata,
-        scratch: Option<Scratch>,
+        ahead: Option<Ahead>,
     ) -> Result<Root, RealiseError> {
-        let mut run = Run::new(*self, scratch);
-        let deferred = run.strata(packages, strata)?;
+        let (mut run, deferred) = match ahead {
+            Some(ahead) if ahead.packages == lower(packages, strata) => {
+                let mut run = Run::new(*self, ahead.scratch);
+                (run.layers, run.kept, run.status) = (ahead.layers, ahead.kept, ahead.status);
+                (run, ahead.deferred)
+            }
+            other => {
+                let mut run = Run::new(*self, other.and_then(|ahead| ahead.scratch));
+                let deferred = run.strata(packages, strata)?;
+                (run, deferred)
+            }
+        };
         let known = Known {
             status: std::mem::take(&mut run.status),
             pending: BTreeMap::new(),
@@ -164,6 +196,7 @@ impl<'a> Run<'a> {
     /// The private view, brought to show `tree`.
     fn view(&mut self, tree: &Tree) -> Result<PathBuf, RealiseError> {
         // Whatever happens below, what was there is no more.
+        let stage = Instant::now();
         let directory = match self.scratch.take() {
             Some(Scratch { directory, shown }) => {
                 if shown != *tree {
@@ -174,6 +207,7 @@ impl<'a> Run<'a> {
             }
             None => self.session().private_view(tree)?,
         };
+        tracing::debug!(entries = tree.len(), elapsed = ?stage.elapsed(), "a view to run over");
         self.scratch = Some(Scratch {
             directory: directory.clone(),
             shown: tree.clone(),
@@ -260,6 +294,7 @@ impl<'a> Run<'a> {
             below: vec![id],
             ..Job::new(session, vec![step])
         };
+        let stage = Instant::now();
         let scripted = packages.iter().filter(|p| p.postinst).count();
         let progress = self.configuration.progress;
         progress.started(Phase::Configure, scripted as u64);
@@ -272,6 +307,7 @@ impl<'a> Run<'a> {
             .and_then(|running| running.wait(&mut line, &mut |_, _| {}))
             .map_err(RealiseError::Step)?;
         progress.finished(Phase::Configure);
+        tracing::debug!(packages = scripted, elapsed = ?stage.elapsed(), "dpkg has configured");
         let layer = made[0];
         let upper = directory.join("upper");
         // Nothing was put off, or dpkg had no reason to write, where they are missing.
@@ -292,31 +328,18 @@ impl<'a> Run<'a> {
 
     /// dpkg over everything that waits for it, with the expensive commands put off.
     fn step(&self, tree: &Tree, script: &str) -> Result<Step, RealiseError> {
-        let directory = self.session().scratch()?;
-        let place = directory.join("place");
-        let write = |name: &str, text: &str| -> Result<PathBuf, RealiseError> {
-            let path = place.join(name);
-            fs::create_dir_all(&place)
-                .and_then(|()| fs::write(&path, text))
-                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-                .map_err(|source| {
-                    RealiseError::Step(StepError::Prepare {
-                        path: path.clone(),
-                        source,
-                    })
-                })?;
-            Ok(path)
-        };
-        write("configure", script)?;
-        let mut stand_ins = Vec::new();
-        for (number, (target, text)) in recipe::STAND_INS.iter().enumerate() {
+        let mut step = self.bare_step(vec![
+            "/bin/sh".into(),
+            format!("{}/configure", recipe::WORKPLACE).into(),
+        ])?;
+        step.place("configure", script)
+            .map_err(RealiseError::Step)?;
+        for (target, text) in &recipe::STAND_INS {
             if *target == "usr/sbin/policy-rc.d" || tree.get(&checked(target)).is_some() {
-                stand_ins.push((
-                    write(&format!("stand-in-{number}"), text)?,
-                    Path::new("/").join(target),
-                ));
+                step.stand_in(target, text).map_err(RealiseError::Step)?;
             }
         }
+        let mut put_off = Vec::new();
         for (path, _) in tree.iter() {
             let Ok(path) = std::str::from_utf8(path.as_bytes()) else {
                 continue;
@@ -333,20 +356,40 @@ impl<'a> Run<'a> {
             {
                 continue;
             }
-            let stub = write(
-                &format!("deferred-{}", stand_ins.len()),
-                &recipe::stub(deferred.stub, path),
-            )?;
-            stand_ins.push((stub, Path::new("/").join(path)));
+            let stub = recipe::stub(deferred.stub, path);
+            step.stand_in(path, &stub).map_err(RealiseError::Step)?;
+            put_off.push(path);
         }
+        for shortcut in &SHORTCUTS {
+            if !put_off.contains(&shortcut.path) {
+                self.shorten(&mut step, shortcut, tree)?;
+            }
+        }
+        Ok(step)
+    }
+
+    /// A step that runs a command.
+    fn bare_step(&self, command: Vec<OsString>) -> Result<Step, RealiseError> {
         Ok(Step {
-            directory,
-            command: vec![
-                "/bin/sh".into(),
-                format!("{}/configure", recipe::WORKPLACE).into(),
-            ],
-            stand_ins,
+            directory: self.session().scratch()?,
+            command,
+            stand_ins: Vec::new(),
         })
+    }
+
+    /// Has a script say otherwise what it can.
+    fn shorten(
+        &self,
+        step: &mut Step,
+        shortcut: &shortcut::Shortcut,
+        root: &Tree,
+    ) -> Result<(), RealiseError> {
+        match shortcut.of(self.session().store(), root)? {
+            Some(text) => step
+                .stand_in(shortcut.path, &text)
+                .map_err(RealiseError::Step),
+            None => Ok(()),
+        }
     }
 
     /// Keeps what else came of a run beside its layer: a tree of these files.
@@ -377,6 +420,12 @@ fn with_status(notes: &Tree) -> Result<Tree, RealiseError> {
             .map_err(RealiseError::Tree)?;
     }
     layer.finish().map_err(RealiseError::Tree)
+}
+
+/// The packages of the first two strata.
+fn lower(packages: &[Package], strata: &Strata) -> [Vec<TreeId>; 2] {
+    [&strata.first, &strata.second]
+        .map(|numbers| numbers.iter().map(|&at| packages[at].id).collect())
 }
 
 /// Packages of two strata in the one order that they have together.

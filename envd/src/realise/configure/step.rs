@@ -7,6 +7,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::Read,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -41,6 +42,26 @@ pub struct Step {
     pub command: Vec<OsString>,
     /// Files that stand in for others while it runs: (host, inside).
     pub stand_ins: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Step {
+    /// Puts an executable file into the step's workplace ([`recipe::WORKPLACE`] inside).
+    pub fn place(&self, name: &str, text: &str) -> Result<PathBuf, StepError> {
+        let place = self.directory.join("place");
+        let path = place.join(name);
+        fs::create_dir_all(&place)
+            .and_then(|()| fs::write(&path, text))
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+            .map_err(prepare(&path))?;
+        Ok(path)
+    }
+
+    /// Has a text stand in for the file `target`, given without its leading slash.
+    pub fn stand_in(&mut self, target: &str, text: &str) -> Result<(), StepError> {
+        let file = self.place(&format!("stand-in-{}", self.stand_ins.len()), text)?;
+        self.stand_ins.push((file, Path::new("/").join(target)));
+        Ok(())
+    }
 }
 
 impl Job {

@@ -7,8 +7,8 @@ use crate::{
     execute::{self, Given, Scratch},
     processes::{Table, Tree},
     protocol::{
-        self, EXECUTE, EXECUTE_FILE, FREEZE, FROZEN, Failure, KILL, LENGTH, LONGEST_PACKET, Order,
-        Report, Stage, THAW,
+        self, DESCRIPTORS, EXECUTE, EXECUTE_FILE, FREEZE, FROZEN, Failure, KILL, LENGTH,
+        LONGEST_PACKET, Order, Report, SOCKET, Stage, THAW,
     },
     request::{self, GROUP, LINGER, Request, SESSION, TREE},
     sys::{
@@ -375,6 +375,10 @@ fn requests(duty: &Duty, commands: &mut [Command], memory: &mut Option<Memory>) 
         {
             continue;
         }
+        if packet.count == 1 && protocol::tag(bytes) == Some(SOCKET) {
+            hand_out_socket(bytes, &packet);
+            continue;
+        }
         let keepers = memory.keepers;
         accept(
             duty,
@@ -384,6 +388,26 @@ fn requests(duty: &Duty, commands: &mut [Command], memory: &mut Option<Memory>) 
             packet,
         );
     }
+}
+
+/// Answers a request for a socket on the connection that came with it.
+fn hand_out_socket(bytes: &[u8], packet: &Packet) {
+    let version = bytes.get(4..8).and_then(|version| version.try_into().ok());
+    let version = version.map_or(0, u32::from_ne_bytes);
+    let connection = packet.descriptors[0];
+    // Where nobody hears the answer nobody needs it.
+    let _ = match sys::unconnected(version) {
+        Ok(socket) => {
+            let sent = sys::send(connection, &DESCRIPTORS.to_ne_bytes(), &[socket]);
+            sys::close(socket);
+            sent
+        }
+        Err(error) => {
+            let failure = Failure::at(Stage::Socket, version, error.0);
+            sys::send(connection, &failure.encode(), &[])
+        }
+    };
+    close_all(packet);
 }
 
 /// Carries one request out and reports on its connection.

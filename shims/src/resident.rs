@@ -132,7 +132,7 @@ impl Drop for Launcher {
 pub struct Resident {
     pid: u32,
     pidfd: OwnedFd,
-    control: OwnedFd,
+    pub(crate) control: OwnedFd,
     downgrades: Vec<Downgrade>,
     listening: Option<OwnedFd>,
     root: Option<OwnedFd>,
@@ -339,23 +339,25 @@ fn send(
     body: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), Errno> {
+    let flags = SendFlags::NOSIGNAL;
     if body.len() + 4 <= LONGEST_PACKET {
-        return send_packet(socket, tag, body, descriptors);
+        return send_packet(socket, tag, body, descriptors, flags);
     }
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let mut file = std::fs::File::from(rustix::fs::memfd_create("envd-request", flags)?);
+    let kind = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rustix::fs::memfd_create("envd-request", kind)?);
     file.write_all(body)?;
     let length = u32::try_from(body.len()).map_err(|_| Errno(libc::EMSGSIZE))?;
     let mut all = descriptors.to_vec();
     all.push(file.as_fd());
-    send_packet(socket, file_tag, &length.to_ne_bytes(), &all)
+    send_packet(socket, file_tag, &length.to_ne_bytes(), &all, flags)
 }
 
-fn send_packet(
+pub(crate) fn send_packet(
     socket: BorrowedFd<'_>,
     tag: u32,
     body: &[u8],
     descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
 ) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -363,7 +365,7 @@ fn send_packet(
     let tag = tag.to_ne_bytes();
     let parts = [IoSlice::new(&tag), IoSlice::new(body)];
     loop {
-        match rustix::net::sendmsg(socket, &parts, &mut ancillary, SendFlags::NOSIGNAL) {
+        match rustix::net::sendmsg(socket, &parts, &mut ancillary, flags) {
             Err(rustix::io::Errno::INTR) => {}
             other => return other.map(drop).map_err(Errno::from),
         }
@@ -371,7 +373,7 @@ fn send_packet(
 }
 
 /// Waits for the next packet of a launcher or of PID 1, all of which are short.
-fn receive(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut buffer = [0; 256];
     loop {

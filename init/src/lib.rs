@@ -13,6 +13,7 @@
 pub mod apply;
 pub mod container;
 mod execute;
+mod handing;
 pub mod inherited;
 pub mod launch;
 pub mod launcher;

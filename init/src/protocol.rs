@@ -41,6 +41,11 @@ pub const JOIN: u32 = 22;
 /// environment counts, that does not stop; then nothing is stopped.
 pub const FROZEN: u32 = 21;
 
+/// Tag of a packet that asks PID 1 for a TCP socket of its network namespace that is connected to nothing: whatever it is connected
+/// to then, by whomever, is in there. A u32 follows, 4 or 6 for the version of IP. Its one descriptor is the connection on which
+/// to answer, with [`DESCRIPTORS`] or a [`Failure`].
+pub const SOCKET: u32 = 23;
+
 /// Tag of a packet that asks the launcher for an environment: a [`crate::program::Program`] follows. Its first
 /// descriptor is PID 1's end of the connection to its owner; the second, if there is one, the directory of the control group
 /// that PID 1 is to be made in.
@@ -183,6 +188,8 @@ stages! {
     Refused = 14,
     /// Opening a namespace of the environment, or entering it; the index counts them.
     Join = 15,
+    /// Making a socket; the index is the version of IP.
+    Socket = 16,
 }
 
 impl Failure {

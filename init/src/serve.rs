@@ -3,14 +3,13 @@
 //! It ends, and so ends everything in its PID namespace, when the owner's connection closes, or with the one command that it
 //! was made for.
 
-use core::ffi::CStr;
-
 use crate::{
     execute::{self, Given, Scratch},
+    handing,
     processes::{Table, Tree},
     protocol::{
         self, EXECUTE, EXECUTE_FILE, FREEZE, FROZEN, Failure, JOIN, KILL, LENGTH, LONGEST_PACKET,
-        Order, Report, Stage, THAW,
+        Order, Report, SOCKET, Stage, THAW,
     },
     request::{self, GROUP, LINGER, Request, SESSION, TREE},
     sys::{
@@ -378,9 +377,12 @@ fn requests(duty: &Duty, commands: &mut [Command], memory: &mut Option<Memory>) 
         {
             continue;
         }
-        if let (1, Some(JOIN)) = (packet.count, protocol::tag(bytes)) {
-            let flags = bytes.get(4..12).and_then(|flags| flags.try_into().ok());
-            hand_namespaces(packet.descriptors[0], flags.map_or(0, u64::from_ne_bytes));
+        if let (1, Some(tag @ (JOIN | SOCKET))) = (packet.count, protocol::tag(bytes)) {
+            let connection = packet.descriptors[0];
+            match tag {
+                JOIN => handing::namespaces(connection, bytes),
+                _ => handing::socket(connection, bytes),
+            }
             close_all(&packet);
             continue;
         }
@@ -393,46 +395,6 @@ fn requests(duty: &Duty, commands: &mut [Command], memory: &mut Option<Memory>) 
             packet,
         );
     }
-}
-
-/// Namespaces in the order in which they are entered: what one may do in the others depends on the first.
-const NAMESPACES: [(u64, &CStr); 7] = [
-    (CLONE_NEWUSER, c"/proc/self/ns/user"),
-    (CLONE_NEWNS, c"/proc/self/ns/mnt"),
-    (CLONE_NEWPID, c"/proc/self/ns/pid"),
-    (CLONE_NEWIPC, c"/proc/self/ns/ipc"),
-    (CLONE_NEWUTS, c"/proc/self/ns/uts"),
-    (CLONE_NEWNET, c"/proc/self/ns/net"),
-    (CLONE_NEWCGROUP, c"/proc/self/ns/cgroup"),
-];
-
-/// Sends descriptors of those namespaces of this process that `flags` name.
-fn hand_namespaces(connection: Descriptor, flags: u64) {
-    let mut opened = [-1; NAMESPACES.len()];
-    let mut count = 0;
-    let mut failure = None;
-    for (_, path) in NAMESPACES.iter().filter(|(flag, _)| flags & flag != 0) {
-        match sys::open_at(AT_FDCWD, path, 0, 0) {
-            Ok(namespace) => opened[count] = namespace,
-            Err(error) => {
-                failure = Some(Failure::at(Stage::Join, count as u32, error.0));
-                break;
-            }
-        }
-        count += 1;
-    }
-    // Whoever asked may be gone.
-    let _ = match failure {
-        None => sys::send(
-            connection,
-            &protocol::NAMESPACES.to_ne_bytes(),
-            &opened[..count],
-        ),
-        Some(failure) => sys::send(connection, &failure.encode(), &[]),
-    };
-    opened[..count]
-        .iter()
-        .for_each(|namespace| sys::close(*namespace));
 }
 
 /// Carries one request out and reports on its connection.

@@ -79,6 +79,7 @@ fn setup(failure: &Failure, program: Option<&Program>, command: Option<&Command>
         Stage::TooMany => SetupError::Spawn {
             source: Errno(libc::EAGAIN),
         },
+        Stage::Socket => protect("socket"),
         Stage::Job => SetupError::JobControl {
             what: match failure.index {
                 0 => "a session of its own",

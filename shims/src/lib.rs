@@ -27,6 +27,7 @@ pub mod request;
 mod resident;
 mod running;
 pub mod seccomp;
+mod sockets;
 #[allow(unsafe_code)]
 mod sys;
 mod target;
@@ -42,6 +43,7 @@ pub use plan::Plan;
 pub use recorder::{OwnershipNote, Recorded, run_recorded};
 pub use resident::{FreezeError, Frozen, Launcher, Resident, Said, take_namespaces};
 pub use running::{Downgrade, Exit, Running};
+pub use sockets::{AskedSocket, IpVersion};
 #[cfg(target_env = "gnu")]
 pub use sys::look_names_up_without_modules;
 pub use terminal::stop_this_process;

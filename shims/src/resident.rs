@@ -132,7 +132,7 @@ impl Drop for Launcher {
 pub struct Resident {
     pid: u32,
     pidfd: OwnedFd,
-    control: OwnedFd,
+    pub(crate) control: OwnedFd,
     downgrades: Vec<Downgrade>,
     listening: Option<OwnedFd>,
     root: Option<OwnedFd>,
@@ -212,8 +212,10 @@ impl Resident {
         connection: BorrowedFd<'_>,
     ) -> Result<(), LaunchError> {
         let flags = namespaces.to_ne_bytes();
-        let sent = send_packet(self.control.as_fd(), protocol::JOIN, &flags, &[connection]);
-        sent.map_err(vanished)
+        // Somebody inside may hold PID 1 up, which the daemon is not to wait for.
+        let how = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let control = self.control.as_fd();
+        send_packet(control, protocol::JOIN, &flags, &[connection], how).map_err(vanished)
     }
 
     /// Stops every process inside. They go on when what this gives is dropped.
@@ -377,23 +379,25 @@ fn send(
     body: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), Errno> {
+    let flags = SendFlags::NOSIGNAL;
     if body.len() + 4 <= LONGEST_PACKET {
-        return send_packet(socket, tag, body, descriptors);
+        return send_packet(socket, tag, body, descriptors, flags);
     }
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let mut file = std::fs::File::from(rustix::fs::memfd_create("envd-request", flags)?);
+    let kind = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rustix::fs::memfd_create("envd-request", kind)?);
     file.write_all(body)?;
     let length = u32::try_from(body.len()).map_err(|_| Errno(libc::EMSGSIZE))?;
     let mut all = descriptors.to_vec();
     all.push(file.as_fd());
-    send_packet(socket, file_tag, &length.to_ne_bytes(), &all)
+    send_packet(socket, file_tag, &length.to_ne_bytes(), &all, flags)
 }
 
-fn send_packet(
+pub(crate) fn send_packet(
     socket: BorrowedFd<'_>,
     tag: u32,
     body: &[u8],
     descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
 ) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -401,7 +405,7 @@ fn send_packet(
     let tag = tag.to_ne_bytes();
     let parts = [IoSlice::new(&tag), IoSlice::new(body)];
     loop {
-        match rustix::net::sendmsg(socket, &parts, &mut ancillary, SendFlags::NOSIGNAL) {
+        match rustix::net::sendmsg(socket, &parts, &mut ancillary, flags) {
             Err(rustix::io::Errno::INTR) => {}
             other => return other.map(drop).map_err(Errno::from),
         }
@@ -409,7 +413,7 @@ fn send_packet(
 }
 
 /// Waits for the next packet of a launcher or of PID 1, all of which are short.
-fn receive(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut buffer = [0; 256];
     loop {

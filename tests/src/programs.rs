@@ -81,6 +81,41 @@ pub fn attacker() -> Vec<u8> {
     compile(include_str!("attacker.c"))
 }
 
+/// A server: `echoing ADDRESS PORT` sends back to whoever connects what they send, until they end.
+pub fn echoing() -> Vec<u8> {
+    compile(
+        "#include <arpa/inet.h>\n#include <poll.h>\n#include <signal.h>\n#include <stdlib.h>\n#include <sys/socket.h>\n\
+         #include <unistd.h>\n\
+         int main(int n, char **words) {\n\
+         static char bytes[65536]; static struct pollfd open[1024]; int count = 1;\n\
+         struct sockaddr_in four = { .sin_family = AF_INET, .sin_port = htons(atoi(words[2])) };\n\
+         struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_port = htons(atoi(words[2])) };\n\
+         int is_four = inet_pton(AF_INET, words[1], &four.sin_addr), one = 1;\n\
+         int port = socket(is_four ? AF_INET : AF_INET6, SOCK_STREAM, 0);\n\
+         if (!is_four) inet_pton(AF_INET6, words[1], &six.sin6_addr);\n\
+         setsockopt(port, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);\n\
+         if (bind(port, is_four ? (void *)&four : (void *)&six, is_four ? sizeof four : sizeof six)) return 1;\n\
+         if (listen(port, 256)) return 2;\n\
+         signal(SIGPIPE, SIG_IGN);\n\
+         (void)!write(1, \"listening\\n\", 10);\n\
+         open[0] = (struct pollfd){port, POLLIN, 0};\n\
+         for (;;) {\n\
+         poll(open, count, -1);\n\
+         for (int i = count - 1; i > 0; i--) {\n\
+         if (!open[i].revents) continue;\n\
+         long length = read(open[i].fd, bytes, sizeof bytes);\n\
+         if (length > 0 && write(open[i].fd, bytes, length) == length) continue;\n\
+         close(open[i].fd); open[i] = open[--count]; }\n\
+         if (open[0].revents && count < 1024) open[count++] = (struct pollfd){accept(port, 0, 0), POLLIN, 0};\n\
+         } }\n",
+    )
+}
+
+/// A name server that answers differently from one question to the next: see `names.c`.
+pub fn name_server() -> Vec<u8> {
+    compile(include_str!("names.c"))
+}
+
 /// The host's static busybox and the names it answers to; `None` when there is none and tests may skip.
 pub fn busybox() -> Option<(&'static [u8], &'static [String])> {
     static BUSYBOX: OnceLock<Option<(Vec<u8>, Vec<String>)>> = OnceLock::new();

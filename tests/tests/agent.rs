@@ -390,6 +390,69 @@ fn packages_are_found_and_added_to_what_is_there() {
     agent.leave();
 }
 
+/// Whoever misses a command is told which packages bring it: those of its name, those that say that they provide it, and those
+/// that brought it into a root that was made before. Only such as there are, and none where none may be added.
+#[test]
+fn a_command_that_is_missing_is_told_with_its_packages() {
+    let Some(mut world) = World::small() else {
+        return;
+    };
+    let tools =
+        Deb::new("welcome-tools", "1.0").program("usr/bin/welcome", "#!/bin/sh\necho welcome\n");
+    let polite = Deb::new("polite", "1.0").field("Provides", "salute");
+    world.archive.trixie().add(tools).add(polite);
+    world.publish();
+    for sandbox in everyone(&world) {
+        let mut agent = Agent::start(&sandbox, &[]);
+        let from = json!({"from": {"packages": ["shell"]}});
+        let environment = agent.create(from.clone());
+        let run = |agent: &mut Agent, command: Value| {
+            agent.fails(
+                "command_run",
+                json!({"environment": environment, "command": command}),
+            )
+        };
+        let told = run(&mut agent, json!(["hello", "world"]));
+        assert!(told.contains("Add it with package_add: hello."), "{told}");
+        let told = run(&mut agent, json!(["/usr/bin/hello"]));
+        assert!(told.contains("package_add: hello."), "{told}");
+        let told = run(&mut agent, json!(["salute"]));
+        assert!(told.contains("package_add: polite."), "{told}");
+        // Nothing in the indexes says whose it is, until somebody has it.
+        assert!(run(&mut agent, json!(["welcome"])).contains("package_search"));
+        agent.create(json!({"from": {"packages": ["welcome-tools"]}}));
+        let told = run(&mut agent, json!(["welcome"]));
+        assert!(told.contains("package_add: welcome-tools."), "{told}");
+        let add = json!({"environment": environment, "packages": ["welcome-tools"]});
+        agent.ok("package_add", add);
+        assert_eq!(agent.run(&environment, "welcome"), "welcome\n");
+
+        let line = |command: &str| json!({"environment": environment, "command": command});
+        let ended = agent.ok("command_run", line("hello"));
+        assert_eq!(ended["exit_code"], 127);
+        let hint = "hello is not in the environment; add it with package_add: hello";
+        assert_eq!(ended["hint"], hint, "{ended}");
+        for other in ["true", "no-such-command", "exit 127"] {
+            let ended = agent.ok("command_run", line(other));
+            assert_eq!(ended.get("hint"), None, "{ended}");
+        }
+        agent.leave();
+
+        sandbox.write(
+            "envd.toml",
+            "[env]\npackages = [\"shell\"]\n[agent]\npackages = false\n",
+        );
+        let mut agent = Agent::start(&sandbox, &[]);
+        let environment = agent.create(json!({}));
+        let told = agent.fails(
+            "command_run",
+            json!({"environment": environment, "command": ["hello"]}),
+        );
+        assert!(!told.contains("package_add: hello"), "{told}");
+        agent.leave();
+    }
+}
+
 /// The list is the whole world: what is on it is asked for by name, and everything else is refused with the rule to ask for.
 #[test]
 fn a_list_of_names_is_the_only_way_out() {

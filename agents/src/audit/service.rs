@@ -32,6 +32,7 @@ use crate::{
             FileSearch, FileWrite, FileWritten,
         },
         package::{PackageAdd, PackageSearch, Packages, PackagesAdded},
+        port::{PortPublish, PortPublished, PortWithdraw, PortWithdrawn},
     },
 };
 
@@ -227,6 +228,16 @@ fn subject(request: &Value) -> Option<String> {
         .or_else(|| text("uri"))
         .or_else(|| text("project"))
         .or_else(|| joined(&request["paths"], " "))
+        .or_else(|| ports(request))
+}
+
+/// The port inside, and the one outside where one was asked for.
+fn ports(request: &Value) -> Option<String> {
+    let inside = request["port"].as_u64()?;
+    Some(match request["outside"].as_u64() {
+        Some(outside) => format!("{outside}:{inside}"),
+        None => inside.to_string(),
+    })
 }
 
 fn texts(value: &Value) -> Vec<String> {
@@ -372,6 +383,8 @@ methods! {
     changes_apply: ChangesApply => ChangesApplied, Goes;
     package_search: PackageSearch => Packages, Begins;
     package_add: PackageAdd => PackagesAdded, Begins;
+    port_publish: PortPublish => PortPublished, Begins;
+    port_withdraw: PortWithdraw => PortWithdrawn, Goes;
     resource_list: ResourceList => Resources, Goes;
     resource_read: ResourceRead => ResourceStretch, Goes;
 }

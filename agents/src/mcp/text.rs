@@ -12,6 +12,7 @@ use crate::service::{
     excerpt::Excerpt,
     file::{Encoding, FileContent, FileEdited, FileEntries, FileKind, FileMatches, FileWritten},
     package::{Packages, PackagesAdded},
+    port::{PortPublished, PortWithdrawn},
 };
 
 /// A result that can be told as text.
@@ -48,6 +49,9 @@ impl Tell for Environment {
         if let Some(seconds) = self.expires_in_seconds {
             text += &format!("; destroyed in {seconds} s");
         }
+        for port in &self.ports {
+            text += &format!("; port {} at {}", port.port, port.address);
+        }
         if self.running_commands > 0 {
             text += &format!("; {} commands running", self.running_commands);
         }
@@ -72,6 +76,26 @@ impl Tell for EnvironmentDestroyed {
         format!(
             "environment {} is gone; {} commands killed, {} changes discarded",
             self.environment, self.killed_commands, self.discarded_changes
+        )
+    }
+}
+
+impl Tell for PortPublished {
+    fn tell(&self) -> String {
+        let port = &self.published;
+        format!(
+            "port {} of {} is at {} of the machine",
+            port.port, self.environment, port.address
+        )
+    }
+}
+
+impl Tell for PortWithdrawn {
+    fn tell(&self) -> String {
+        let port = &self.withdrawn;
+        format!(
+            "port {} of {} is at {} no more",
+            port.port, self.environment, port.address
         )
     }
 }
@@ -111,6 +135,9 @@ impl Tell for CommandEnded {
             if output.total_bytes > 0 {
                 text += &format!("\n--- {name}\n{}", output.text());
             }
+        }
+        if let Some(hint) = &self.hint {
+            text += &format!("\nhint: {hint}");
         }
         text
     }
@@ -359,6 +386,7 @@ mod tests {
             duration_ms: 12,
             stdout: output(""),
             stderr: output("main.c:1: error\n"),
+            hint: None,
         };
         assert_eq!(
             ended.tell(),

@@ -310,6 +310,22 @@ static TOOLS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
             <dyn Service>::package_add,
             "Give a live environment more packages. Its files stay. Nothing may run in it meanwhile.",
         ),
+        entry(
+            "port_publish",
+            "Publish a port",
+            (AddsOnce, Closed),
+            <dyn Service>::port_publish,
+            "Let the user's machine reach a server that listens on the loopback of an environment (127.0.0.1, ::1 or all \
+             addresses inside), at a port of 127.0.0.1 outside, which is in the answer. Start the server with command_start. \
+             It ends with the environment. Forks have none.",
+        ),
+        entry(
+            "port_withdraw",
+            "Withdraw a port",
+            (LosesOnce, Closed),
+            <dyn Service>::port_withdraw,
+            "Publish a port no more. Connections to it end; what listens inside goes on.",
+        ),
     ]
 });
 
@@ -320,7 +336,7 @@ mod tests {
 
     #[test]
     fn every_tool_says_all_that_clients_ask_before_they_call_it() {
-        assert_eq!(all().len(), 19);
+        assert_eq!(all().len(), 21);
         for Entry { tool, .. } in all() {
             let name = &tool.name;
             let annotations = tool.annotations.as_ref().expect("annotations");

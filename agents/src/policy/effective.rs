@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{Layer, Origin, Outside, Place, Quantity, Said};
+use super::{Layer, Origin, Outside, Place, Publishing, Quantity, Said};
 use crate::{changes::protected::Pattern, egress::Rule, secret::Kept};
 
 /// All layers, the weakest first.
@@ -54,6 +54,8 @@ pub struct Effective {
     pub lend: Vec<Said<PathBuf>>,
     /// Whether environments may have packages beside those of the project's lock.
     pub packages: Said<bool>,
+    /// Which ports of environments may be published.
+    pub publish: Said<Publishing>,
     /// Limits; what is not here has none.
     pub limits: BTreeMap<Quantity, Said<u64>>,
     /// Secrets that may be used.
@@ -72,6 +74,7 @@ pub fn effective(layers: &Layers) -> Result<Effective, Vec<Widening>> {
         network: Said::built_in(Outside::Nothing),
         lend: Vec::new(),
         packages: Said::built_in(false),
+        publish: Said::built_in(Publishing::Nothing),
         limits: BTreeMap::new(),
         secrets: BTreeMap::new(),
         unknown_secrets: Vec::new(),
@@ -100,6 +103,7 @@ impl Effective {
             network,
             lend,
             packages,
+            publish,
             limits,
             kept,
             secrets: _,
@@ -108,6 +112,7 @@ impl Effective {
         } = layer.clone();
         self.network = network.unwrap_or_else(|| self.network.clone());
         self.packages = packages.unwrap_or_else(|| self.packages.clone());
+        self.publish = publish.unwrap_or_else(|| self.publish.clone());
         self.lend.extend(lend);
         self.limits.extend(limits);
         self.secrets.extend(kept);
@@ -131,8 +136,13 @@ impl Effective {
             (Outside::Host, _) => None,
             (_, more) => more.clone(),
         };
+        let more = layer.publish.as_ref();
+        let publish = more.filter(|more| !self.publish.value.covers(&more.value));
+        let publish =
+            publish.map(|more| Said::new(self.publish.value.or(&more.value), more.origin.clone()));
         self.replace(&Layer {
             network,
+            publish,
             ..layer.clone()
         });
     }
@@ -204,6 +214,19 @@ impl Effective {
                 );
             } else if said.value != self.packages.value {
                 self.packages = said.clone();
+            }
+        }
+        if let Some(said) = &layer.publish {
+            if !self.publish.value.covers(&said.value) {
+                widens(
+                    &said.origin,
+                    format!("publish = {}", said.value),
+                    self.publish.value.to_string(),
+                    &self.publish.origin,
+                    format!("publish = {}", said.value),
+                );
+            } else if said.value != self.publish.value {
+                self.publish = said.clone();
             }
         }
         for (&quantity, said) in &layer.limits {

@@ -167,7 +167,7 @@ impl Effective {
 }
 
 /// What the owner would have to do.
-fn ask(by: &Origin, flag: Option<&str>, line: &str) -> String {
+pub(super) fn ask(by: &Origin, flag: Option<&str>, line: &str) -> String {
     let user = format!("write `{line}` under [agent] in the user's config.toml of envd");
     match (by, flag) {
         (Origin::Project(place), _) => {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use super::{Origin, Said};
+use super::{Origin, Publishing, Said};
 use crate::{changes::protected::Pattern, egress::Rule, secret::Kept};
 
 /// The most environments that are lent at a time, unless the user says otherwise: a few times what a parallel agent uses, and
@@ -106,6 +106,8 @@ pub struct Layer {
     pub lend: Vec<Said<PathBuf>>,
     /// Whether environments may have packages beside those of the project's lock.
     pub packages: Option<Said<bool>>,
+    /// Which ports may be published.
+    pub publish: Option<Said<Publishing>>,
     /// Limits.
     pub limits: BTreeMap<Quantity, Said<u64>>,
     /// Secrets by name, and where their values come from. Never a project's to say.
@@ -124,6 +126,7 @@ impl Layer {
         Self {
             network: Some(Said::built_in(Outside::Nothing)),
             packages: Some(Said::built_in(true)),
+            publish: Some(Said::built_in(Publishing::Nothing)),
             limits: BTreeMap::from([(Quantity::Environments, Said::built_in(MOST_ENVIRONMENTS))]),
             ..Self::default()
         }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Effective, Origin, Outside, Quantity};
+use super::{Effective, Origin, Outside, Publishing, Quantity};
 
 /// One line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -164,6 +164,18 @@ impl Effective {
             origin,
             mechanism,
         );
+        let publish = match &self.publish.value {
+            Publishing::Nothing => "none".to_owned(),
+            Publishing::At(ports) if ports.is_empty() => "at free ports".to_owned(),
+            Publishing::At(_) => format!("at free ports and {}", self.publish.value),
+            Publishing::Anywhere => "at any port".to_owned(),
+        };
+        let mechanism = Mechanism::new(
+            "listens on 127.0.0.1 alone; connects through sockets of the environment's network namespace",
+            &["network-namespaces"],
+        );
+        let origin = &self.publish.origin;
+        line("published ports".to_owned(), publish, origin, mechanism);
         for quantity in Quantity::ALL {
             let (value, origin) = match self.limits.get(&quantity) {
                 Some(said) => (quantity.shown(said.value), &said.origin),

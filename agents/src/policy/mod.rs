@@ -13,6 +13,7 @@ mod layer;
 mod lines;
 mod origin;
 mod privileges;
+mod publish;
 #[cfg(test)]
 mod tests;
 
@@ -21,3 +22,4 @@ pub use layer::{Layer, Outside, Quantity};
 pub use lines::{Line, Mechanism};
 pub use origin::{Origin, Place, Said};
 pub use privileges::Policy;
+pub use publish::Publishing;

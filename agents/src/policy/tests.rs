@@ -62,6 +62,15 @@ fn rules() -> impl Strategy<Value = Outside> {
     ]
 }
 
+fn publishing() -> impl Strategy<Value = Publishing> {
+    let at = proptest::collection::btree_set(select(&PORTS[..]), 0..3).prop_map(Publishing::At);
+    prop_oneof![
+        1 => Just(Publishing::Nothing),
+        1 => Just(Publishing::Anywhere),
+        3 => at,
+    ]
+}
+
 fn kept(name: &str) -> Kept {
     Kept {
         origin: secret::Origin::Variable(name.to_owned()),
@@ -74,7 +83,7 @@ fn layer() -> impl Strategy<Value = Layer> {
     (
         option::of(rules()),
         vec(select(&["/a", "/a/b", "/c"][..]), 0..2),
-        option::of(any::<bool>()),
+        (option::of(any::<bool>()), option::of(publishing())),
         limits,
         vec(select(&SECRETS[..]), 0..3),
         option::of(vec(select(&SECRETS[..]), 0..3)),
@@ -82,34 +91,37 @@ fn layer() -> impl Strategy<Value = Layer> {
         vec(select(&MECHANISMS[..]), 0..3),
     )
         .prop_map(
-            |(network, lend, packages, limits, secrets, wanted, protect, require)| Layer {
-                network: network.map(said),
-                lend: lend.into_iter().map(|path| said(path.into())).collect(),
-                packages: packages.map(said),
-                limits: limits
-                    .into_iter()
-                    .map(|(quantity, value)| (quantity, said(value)))
-                    .collect(),
-                kept: secrets
-                    .into_iter()
-                    .map(|name| (name.to_owned(), said(kept(name))))
-                    .collect(),
-                secrets: wanted.map(|names| {
-                    said(
-                        names
-                            .into_iter()
-                            .map(|name| said(name.to_owned()))
-                            .collect(),
-                    )
-                }),
-                protect: protect
-                    .into_iter()
-                    .map(|path| said(path.try_into().unwrap()))
-                    .collect(),
-                require: require
-                    .into_iter()
-                    .map(|name| said(name.to_owned()))
-                    .collect(),
+            |(network, lend, (packages, publish), limits, secrets, wanted, protect, require)| {
+                Layer {
+                    network: network.map(said),
+                    lend: lend.into_iter().map(|path| said(path.into())).collect(),
+                    packages: packages.map(said),
+                    publish: publish.map(said),
+                    limits: limits
+                        .into_iter()
+                        .map(|(quantity, value)| (quantity, said(value)))
+                        .collect(),
+                    kept: secrets
+                        .into_iter()
+                        .map(|name| (name.to_owned(), said(kept(name))))
+                        .collect(),
+                    secrets: wanted.map(|names| {
+                        said(
+                            names
+                                .into_iter()
+                                .map(|name| said(name.to_owned()))
+                                .collect(),
+                        )
+                    }),
+                    protect: protect
+                        .into_iter()
+                        .map(|path| said(path.try_into().unwrap()))
+                        .collect(),
+                    require: require
+                        .into_iter()
+                        .map(|name| said(name.to_owned()))
+                        .collect(),
+                }
             },
         )
 }
@@ -159,6 +171,9 @@ fn assert_no_wider(narrow: &Effective, wide: &Effective) {
     assert!(narrow.judge_network(host()).is_err() || wide.judge_network(host()).is_ok());
     for path in ["/a", "/a/b/c", "/c", "/d"].map(PathBuf::from) {
         assert!(!narrow.lends(&path) || wide.lends(&path));
+    }
+    for port in PORTS.map(Some).into_iter().chain([None]) {
+        assert!(narrow.judge_publishing(port).is_err() || wide.judge_publishing(port).is_ok());
     }
     let packages = Source::Packages(Vec::new());
     assert!(narrow.judge_source(&packages).is_err() || wide.judge_source(&packages).is_ok());
@@ -218,6 +233,7 @@ proptest! {
             project.network = project.network.filter(|said| said.value != Outside::Host);
         }
         project.packages = project.packages.filter(|said| !said.value);
+        project.publish = project.publish.filter(|said| wide.publish.value.covers(&said.value));
         project.limits.retain(|quantity, said| {
             wide.limit(*quantity).is_none_or(|limit| said.value <= limit.value)
         });
@@ -345,6 +361,40 @@ fn nothing_is_reached_that_was_not_granted() {
     );
     assert!(host.judge_network(Some(Network::Host)).is_ok());
     assert!(host.judge_network(names(&["example.org"])).is_ok());
+}
+
+#[test]
+fn ports_are_published_only_where_somebody_says_so() {
+    let at = |ports: &[u16]| Publishing::At(ports.iter().copied().collect());
+    let none = effective(&Layers::default()).unwrap();
+    let denied = none.judge_publishing(None).unwrap_err();
+    assert_eq!(
+        denied.to_string(),
+        "denied by the rule publish = false (built-in): publishing a port"
+    );
+    assert!(denied.next_step().contains("--publish"), "{denied:?}");
+    let user = Layer {
+        publish: Some(said(at(&[3000]))),
+        ..Layer::default()
+    };
+    let layers = Layers {
+        user,
+        ..Layers::default()
+    };
+    let some = effective(&layers).unwrap();
+    assert!(some.judge_publishing(None).is_ok() && some.judge_publishing(Some(3000)).is_ok());
+    let denied = some.judge_publishing(Some(5432)).unwrap_err();
+    assert!(denied.to_string().contains("publish = [3000]"), "{denied}");
+    let project = Layer {
+        publish: Some(said(at(&[3000, 5432]))),
+        ..Layer::default()
+    };
+    let widened = Layers {
+        projects: vec![project],
+        ..layers
+    };
+    let widenings = effective(&widened).unwrap_err();
+    assert_eq!(widenings[0].instead, "publish = [3000, 5432]");
 }
 
 #[test]

@@ -157,6 +157,9 @@ pub struct CommandEnded {
     pub stdout: Excerpt,
     /// What it wrote to its standard error.
     pub stderr: Excerpt,
+    /// What to do about a command that a shell did not find.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// A terminal's size in characters.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EnvironmentId, SnapshotId};
+use super::{EnvironmentId, SnapshotId, port::PublishedPort};
 
 /// Where an environment's tools come from.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +101,9 @@ pub struct Environment {
     pub expires_in_seconds: Option<u64>,
     /// Commands that run in it now.
     pub running_commands: u64,
+    /// Ports inside that can be reached from the machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PublishedPort>,
     /// Names of secrets that commands may ask for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,

@@ -20,6 +20,7 @@ mod failure;
 pub mod file;
 mod handle;
 pub mod package;
+pub mod port;
 mod progress;
 pub mod remote;
 mod resource;
@@ -40,6 +41,7 @@ use file::{
     FileWrite, FileWritten,
 };
 use package::{PackageAdd, PackageSearch, Packages, PackagesAdded};
+use port::{PortPublish, PortPublished, PortWithdraw, PortWithdrawn};
 
 pub use failure::Failure;
 pub(crate) use handle::random_hexadecimal;
@@ -174,6 +176,21 @@ pub trait Service: Send + Sync + 'static {
 
     /// Gives a live environment more packages.
     fn package_add<'a>(&'a self, call: &'a Call, request: PackageAdd) -> Answer<'a, PackagesAdded>;
+
+    /// Has something that listens on the environment's loopback answer at a port of the machine's, until it is withdrawn or the
+    /// environment ends.
+    fn port_publish<'a>(
+        &'a self,
+        call: &'a Call,
+        request: PortPublish,
+    ) -> Answer<'a, PortPublished>;
+
+    /// The end of that.
+    fn port_withdraw<'a>(
+        &'a self,
+        call: &'a Call,
+        request: PortWithdraw,
+    ) -> Answer<'a, PortWithdrawn>;
 
     /// What is kept whole for this owner.
     fn resource_list<'a>(&'a self, call: &'a Call, request: ResourceList) -> Answer<'a, Resources>;

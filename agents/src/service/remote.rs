@@ -24,6 +24,7 @@ use super::{
         FileSearch, FileWrite, FileWritten,
     },
     package::{PackageAdd, PackageSearch, Packages, PackagesAdded},
+    port::{PortPublish, PortPublished, PortWithdraw, PortWithdrawn},
     resource::{ResourceList, ResourceRead, ResourceStretch, Resources},
 };
 
@@ -118,6 +119,8 @@ methods! {
     changes_apply: ChangesApply => ChangesApplied;
     package_search: PackageSearch => Packages;
     package_add: PackageAdd => PackagesAdded;
+    port_publish: PortPublish => PortPublished;
+    port_withdraw: PortWithdraw => PortWithdrawn;
     resource_list: ResourceList => Resources;
     resource_read: ResourceRead => ResourceStretch;
 }

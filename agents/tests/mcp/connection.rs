@@ -19,7 +19,7 @@ async fn every_older_revision_gets_the_handshake_it_asks_for() {
         let tools = wire.request("tools/list", json!({})).await;
         assert_eq!(
             tools["result"]["tools"].as_array().map(Vec::len),
-            Some(19),
+            Some(21),
             "{revision}: {tools}"
         );
         assert!(tools["result"].get("resultType").is_none(), "{revision}");

@@ -7,6 +7,7 @@ mod connection;
 mod fake;
 mod ground;
 mod http;
+mod peers;
 mod remote;
 mod tools;
 mod wire;

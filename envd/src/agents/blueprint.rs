@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The port inside on which the way out listens.
-const PROXY_PORT: u16 = 3128;
+pub(super) const PROXY_PORT: u16 = 3128;
 
 /// A plan without its layers. The same for an environment and all its forks.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use envd_agents::service::{
     Call, CommandId, Failure, Owner, Stream,
     command::{
-        CommandEnded, CommandPoll, CommandPolled, CommandRun, CommandSetup, CommandSignal,
-        CommandSignalled, CommandStart, CommandStarted, Stretch,
+        CommandEnded, CommandLine, CommandPoll, CommandPolled, CommandRun, CommandSetup,
+        CommandSignal, CommandSignalled, CommandStart, CommandStarted, Status, Stretch,
     },
     excerpt::Excerpt,
 };
@@ -15,12 +15,12 @@ use super::{
     Shared,
     command::{KilledWithCall, Manner, Running},
     ends::Pipes,
-    failure, secrets,
+    failure, missing, secrets,
 };
 
 /// Starts a command and keeps it among its owner's.
 async fn start(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     owner: &Owner,
     setup: &CommandSetup,
     manner: Manner,
@@ -32,7 +32,13 @@ async fn start(
     let Some(live) = &*live else {
         return Err(Failure::no_such_environment(&setup.environment));
     };
-    let running = Running::start(shared, (&lent, live), setup, &secrets, manner).await?;
+    let running = match Running::start(shared, (&lent, live), setup, &secrets, manner).await {
+        Ok(running) => running,
+        Err(failure) => {
+            let section = live.parts.ground.section.as_ref();
+            return Err(missing::told(shared, &lent, section, failure).await);
+        }
+    };
     let id = running.id.clone();
     shared.all().commands.insert(id, running.clone());
     Ok(running)
@@ -40,7 +46,7 @@ async fn start(
 
 /// `command_run`
 pub(super) async fn run(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     call: &Call,
     request: CommandRun,
 ) -> Result<CommandEnded, Failure> {
@@ -53,7 +59,7 @@ pub(super) async fn run(
 
 /// The same with a client's own pipes. `started` hears the command's handle when it runs.
 pub(super) async fn run_piped(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     call: &Call,
     request: CommandRun,
     pipes: Pipes,
@@ -67,7 +73,7 @@ pub(super) async fn run_piped(
 }
 
 async fn wait(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     call: &Call,
     request: CommandRun,
     manner: Manner,
@@ -79,13 +85,40 @@ async fn wait(
     let status = running.ended().await;
     drop(guard);
     let duration = running.began.elapsed().as_millis();
+    let stderr = excerpt(&running, Stream::Stderr, request.output_bytes)?;
+    let hint = match &request.setup.command {
+        CommandLine::Shell(_) => hint(shared, &running, &status, &stderr).await,
+        CommandLine::Arguments(_) => None,
+    };
     Ok(CommandEnded {
         command: running.id.clone(),
         status,
         duration_ms: u64::try_from(duration).unwrap_or(u64::MAX),
         stdout: excerpt(&running, Stream::Stdout, request.output_bytes)?,
-        stderr: excerpt(&running, Stream::Stderr, request.output_bytes)?,
+        stderr,
+        hint,
     })
+}
+
+/// What to do about a command that a shell did not find.
+async fn hint(
+    shared: &Arc<Shared>,
+    running: &Running,
+    status: &Status,
+    stderr: &Excerpt,
+) -> Option<String> {
+    // Nobody looks for what is not missing.
+    status.exit_code.filter(|code| *code == 127)?;
+    let lent = shared
+        .environment(&running.owner, &running.environment)
+        .ok()?;
+    let live = lent.live.read().await;
+    let section = live.as_ref()?.parts.ground.section.as_ref();
+    let errors = match &*stderr.tail {
+        "" => &stderr.head,
+        tail => tail,
+    };
+    missing::hint(shared, &lent, section, status, errors).await
 }
 
 fn excerpt(running: &Running, stream: Stream, limit: u64) -> Result<Excerpt, Failure> {
@@ -104,7 +137,7 @@ fn stretch(running: &Running, stream: Stream, offset: u64, limit: u64) -> Result
 
 /// `command_start`
 pub(super) async fn begin(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     call: &Call,
     request: CommandStart,
 ) -> Result<CommandStarted, Failure> {

@@ -8,7 +8,7 @@ use std::{
 
 use envd_agents::{
     egress::Rule,
-    policy::{Effective, Layer, Layers, Said, effective},
+    policy::{Effective, Layer, Layers, Origin, Publishing, Said, effective},
     service::Failure,
 };
 
@@ -29,6 +29,8 @@ pub struct Granted {
     pub hosts: Vec<Rule>,
     /// Whether the machine's own network may be asked for.
     pub host_network: bool,
+    /// Which ports may be published.
+    pub publish: Publishing,
 }
 
 /// What may be lent. Nothing but the own project without a network, unless more is said.
@@ -50,6 +52,7 @@ impl Grants {
                 projects: vec![context.directory.clone()],
                 hosts: Vec::new(),
                 host_network: true,
+                publish: Publishing::Anywhere,
             },
         )
     }
@@ -60,10 +63,16 @@ impl Grants {
             projects,
             hosts,
             host_network,
+            publish,
         } = granted;
+        let flag = || Origin::Flag("--publish".to_owned());
+        let publish = (publish != Publishing::Nothing).then(|| Said::new(publish, flag()));
         let mut layers = Layers {
             user: context.settings.agent.clone(),
-            flags: Layer::of_flags(projects, hosts, host_network),
+            flags: Layer {
+                publish,
+                ..Layer::of_flags(projects, hosts, host_network)
+            },
             ..Layers::default()
         };
         // Links in the user's own file are the user's.

@@ -303,6 +303,7 @@ pub(super) async fn describe(shared: &Shared, lent: &Lent) -> Result<Environment
         forked_from: lent.forked_from.clone(),
         expires_in_seconds: lent.expires.map(left),
         running_commands: running as u64,
+        ports: shared.ports.of(&lent.id),
         secrets: lent.policy.secrets_for_commands(),
         warnings: lent.warnings.clone(),
     })
@@ -351,6 +352,7 @@ async fn end(shared: &Arc<Shared>, lent: &Arc<Lent>) -> u64 {
         .filter(|command| command.is_running())
         .count();
     lent.ending.cancel();
+    shared.ports.close(&lent.id).await;
     let live = lent.live.write().await.take();
     let ended = blocking(move || {
         drop(live);

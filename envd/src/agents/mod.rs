@@ -12,8 +12,10 @@
 //! | `inside`, `files` | files, through the environment's own root |
 //! | `project`, `checkout` | what changed in a project, and bringing it back |
 //! | `commits` | the same for commits |
+//! | `ports` | what listens inside, reached from outside |
 //! | `secrets` | values that one command or the proxy gets |
-//! | `packages`, `resources`, `told` | the rest |
+//! | `packages`, `missing` | tools that are added, and which would bring a command that is not there |
+//! | `resources`, `told` | the rest |
 //! | `service` | the trait, method by method |
 //!
 //! Everything of an environment ends with this process, whatever ends it: the launcher's socket closes, and the kernel ends
@@ -35,7 +37,9 @@ mod lending;
 mod limits;
 mod live;
 mod mechanisms;
+mod missing;
 mod packages;
+mod ports;
 mod project;
 mod quota;
 mod resources;
@@ -86,6 +90,7 @@ pub struct Lender(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     lent: Mutex<All>,
+    ports: ports::Ports,
     launcher: Mutex<Launcher>,
     /// Where control groups are made, if anywhere.
     groups: Option<Groups>,
@@ -157,6 +162,7 @@ impl Lender {
         std::fs::create_dir(&empty).map_err(|error| cli::Failure::of(cli::Kind::Store, &error))?;
         Ok(Self(Arc::new(Shared {
             lent: Mutex::default(),
+            ports: ports::Ports::default(),
             launcher: Mutex::new(launcher),
             groups,
             machine: limits::Machine::current(),

@@ -19,13 +19,14 @@ use envd_agents::service::{
         FileSearch, FileWrite, FileWritten,
     },
     package::{PackageAdd, PackageSearch, Packages, PackagesAdded},
+    port::{PortPublish, PortPublished, PortWithdraw, PortWithdrawn},
 };
 
 use super::{
     Lender, Shared, blocking, commands, failure,
     files::{self, Search},
     inside::Inside,
-    lending, packages, project, resources,
+    lending, packages, ports, project, resources,
 };
 
 /// Looks at an environment's files beside the runtime.
@@ -222,6 +223,22 @@ impl Service for Lender {
 
     fn package_add<'a>(&'a self, call: &'a Call, request: PackageAdd) -> Answer<'a, PackagesAdded> {
         Box::pin(packages::add(&self.0, call, request))
+    }
+
+    fn port_publish<'a>(
+        &'a self,
+        call: &'a Call,
+        request: PortPublish,
+    ) -> Answer<'a, PortPublished> {
+        Box::pin(async move { ports::publish(&self.0, &call.owner, &request) })
+    }
+
+    fn port_withdraw<'a>(
+        &'a self,
+        call: &'a Call,
+        request: PortWithdraw,
+    ) -> Answer<'a, PortWithdrawn> {
+        Box::pin(async move { ports::withdraw(&self.0, &call.owner, &request).await })
     }
 
     fn resource_list<'a>(&'a self, call: &'a Call, _: ResourceList) -> Answer<'a, Resources> {

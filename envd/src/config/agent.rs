@@ -17,6 +17,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     Source,
+    publish::publishing,
     reader::{Fault, Reader, TableReader},
 };
 
@@ -80,6 +81,10 @@ impl Section<'_> {
         if let Some(value) = table.get("packages") {
             let packages = reader.boolean("agent.packages", value);
             layer.packages = packages.map(|packages| self.said(value.span(), packages));
+        }
+        if let Some(value) = table.get("publish") {
+            let publishing = publishing(reader, value);
+            layer.publish = publishing.map(|publishing| self.said(value.span(), publishing));
         }
         self.limits(reader, table, &mut layer.limits);
         if let Some(value) = table.get("secrets") {
@@ -450,6 +455,7 @@ mod tests {
         let text = r#"[agent]
 network = ["pypi.org", "*.crates.io:8443"]
 packages = false
+publish = [3000, 8080]
 memory = "2 GiB"
 disk = "500 MB"
 processes = 512
@@ -475,6 +481,9 @@ GH = { command = ["pass", "gh"], header = "Authorization: Bearer {}", host = "ap
             panic!()
         };
         assert_eq!(names[1].origin.to_string(), "user file.toml:2:24");
+        let publish = layer.publish.unwrap();
+        assert_eq!(publish.value.to_string(), "[3000, 8080]");
+        assert_eq!(publish.origin.to_string(), "user file.toml:4:11");
         let limit = |quantity| layer.limits[&quantity].value;
         assert_eq!(limit(Quantity::Memory), 2 << 30);
         assert_eq!(limit(Quantity::Disk), 500_000_000);
@@ -519,6 +528,8 @@ GH = { command = ["pass", "gh"], header = "Authorization: Bearer {}", host = "ap
             ("network = \"all\"", &["\"none\", \"host\""][..]),
             ("network = [\"https://x.org\"]", &["is a URL"]),
             ("network = [3]", &["must be a string"]),
+            ("publish = \"yes\"", &["true, false or an array of ports"]),
+            ("publish = [0]", &["from 1 to 65535"]),
             ("memory = 5", &["write \"5 MiB\""]),
             ("memory = \"lots\"", &["size with its unit"]),
             ("memory = \"0 GiB\"", &["size with its unit"]),

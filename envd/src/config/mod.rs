@@ -8,6 +8,7 @@ pub mod edit;
 pub mod manifest;
 mod names;
 pub mod pattern;
+mod publish;
 mod reader;
 pub mod schema;
 pub mod service;

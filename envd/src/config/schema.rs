@@ -134,6 +134,8 @@ struct AgentTable {
     network: Option<AgentNetwork>,
     /// Whether they may have packages beside those of the lock.
     packages: Option<bool>,
+    /// Whether they may publish ports of environments on 127.0.0.1: at ports that are free, and at these.
+    publish: Option<AgentPublish>,
     /// Memory of all processes of an environment together: a number and B, kB, MB, GB, TB, KiB, MiB, GiB or TiB.
     #[schemars(regex(pattern = SIZE))]
     memory: Option<String>,
@@ -160,6 +162,18 @@ struct AgentTable {
     protect: Option<Vec<String>>,
     /// Mechanisms of the machine, as `envd doctor` names them, without which nothing is lent.
     require: Option<Vec<String>>,
+}
+
+/// What may be published.
+#[derive(JsonSchema, serde::Serialize)]
+#[schemars(inline)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "the variants are read by the derive")]
+enum AgentPublish {
+    /// Nothing, or at ports that are free.
+    Whether(bool),
+    /// At ports that are free, and at these.
+    At(#[schemars(inner(range(min = 1, max = 65535)))] Vec<u16>),
 }
 
 /// What may be reached.

@@ -1,5 +1,6 @@
 //! The work behind the commands, on this machine's store: what [`crate::cli::operations::Operations`] asks for.
 
+mod carrying;
 mod documents;
 mod entering;
 mod failure;
@@ -32,8 +33,13 @@ use crate::{
     fetch::{FetchSettings, Fetcher},
     progress::Progress,
     project::Project,
-    provider::debian::archive::{Archive, ArchiveSettings},
-    provider::debian::trust::Keyring,
+    provider::{
+        Channel,
+        debian::{
+            archive::{Archive, ArchiveSettings},
+            trust::Keyring,
+        },
+    },
     settings::{self, Settings},
 };
 
@@ -64,6 +70,15 @@ impl Local {
             store: RefCell::new(None),
             holds: RefCell::new(Vec::new()),
         }
+    }
+
+    /// Packages of these channels that bring a command, the likeliest first, as far as that is known here. Offline.
+    pub fn packages_with(
+        &self,
+        channels: &[Channel],
+        command: &str,
+    ) -> Result<Vec<String>, Failure> {
+        carrying::packages(self, channels, command)
     }
 
     fn store(&self) -> Result<Store, Failure> {

@@ -141,6 +141,7 @@ pub const CAP_KILL: u32 = 5;
 
 pub const AF_UNIX: u16 = 1;
 pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
 pub const SOCK_STREAM: i32 = 1;
 pub const SOCK_DGRAM: i32 = 2;
 pub const SOCK_SEQPACKET: i32 = 5;

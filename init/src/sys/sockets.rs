@@ -188,6 +188,18 @@ pub fn loopback_up() -> Result<(), Errno> {
     done.map(drop)
 }
 
+/// A TCP socket of this network namespace that is connected to nothing, for version 4 or 6 of IP.
+pub fn unconnected(version: u32) -> Result<Descriptor, Errno> {
+    let family = match version {
+        4 => AF_INET,
+        6 => AF_INET6,
+        _ => return Err(Errno(EINVAL)),
+    };
+    // SAFETY: touches no memory.
+    let socket = unsafe { call!(SOCKET, i32::from(family), SOCK_STREAM | SOCK_CLOEXEC, 0) }?;
+    Ok(socket as Descriptor)
+}
+
 /// A socket that listens on a port of the loopback device; 0 for any that is free.
 pub fn listen_on_loopback(port: u16) -> Result<Descriptor, Errno> {
     let kind = SOCK_STREAM | SOCK_CLOEXEC;

@@ -10,7 +10,7 @@ use std::{
 
 use envd_init::protocol::{Order, Report};
 use envd_shims::{
-    Launcher, Resident, Said, connection,
+    IpVersion, Launcher, Resident, Said, connection,
     plan::{Command, Mount, Plan},
 };
 
@@ -363,6 +363,46 @@ fn the_owner_is_given_a_socket_that_listens_inside() {
     accepted.write_all(b"from outside\n").unwrap();
     assert_eq!(started.status(), 0);
     assert_eq!(started.text(), "from outside\n");
+    gone(resident);
+}
+
+/// The way in: a socket of the environment's own network namespace, which the owner connects. It leads to what listens inside, and
+/// never to what listens on the machine, whatever the port.
+#[test]
+fn the_owner_is_given_sockets_that_lead_inside() {
+    let (_place, mut plan) = plan();
+    plan.namespaces.net = true;
+    plan.listen = Some(3128);
+    let launcher = Launcher::start().unwrap();
+    let mut resident = launcher.launch(&plan).unwrap();
+    let inside = std::net::TcpListener::from(resident.take_listening().unwrap());
+    let outside = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connect = |port: u16| {
+        let asked = resident.ask_for_socket(IpVersion::Four).unwrap();
+        let mut polled = [rustix::event::PollFd::new(
+            &asked,
+            rustix::event::PollFlags::IN,
+        )];
+        rustix::event::poll(&mut polled, None).unwrap();
+        let socket = asked.take().unwrap();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        rustix::net::connect(&socket, &address).map(|()| std::net::TcpStream::from(socket))
+    };
+    let mut stream = connect(3128).unwrap();
+    let (mut accepted, from) = inside.accept().unwrap();
+    assert!(from.ip().is_loopback());
+    accepted.write_all(b"from inside").unwrap();
+    drop(accepted);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "from inside");
+    let port = outside.local_addr().unwrap().port();
+    assert_eq!(connect(port).err(), Some(rustix::io::Errno::CONNREFUSED));
+    // It takes orders for commands all the same.
+    assert_eq!(
+        Started::new(&resident, command(&plan, &["true"])).status(),
+        0
+    );
     gone(resident);
 }
 

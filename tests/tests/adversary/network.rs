@@ -1,16 +1,14 @@
 //! Ways out: past the proxy, through it by other names, and onto somebody else's.
 
-use std::{
-    net::{TcpListener, TcpStream, UdpSocket},
-    path::PathBuf,
-    process::Command,
-};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use envd_tests::{agent::Agent, requirement, sandbox::set_mode};
+use envd_tests::{agent::Agent, requirement};
 use serde_json::json;
 
-use crate::ground::{Ground, all, everyone, held, on, one, shell};
+use crate::{
+    ground::{all, everyone, held, on, one, shell},
+    wild::{Wild, ask, client_hello},
+};
 
 /// Gain: any connection that the owner did not allow: by not using the proxy, by an address, by another protocol or family.
 /// Must happen: nothing leaves; without a list there is not even a proxy.
@@ -126,21 +124,6 @@ fn ways_past_the_proxy() {
         }
         agent.leave();
     }
-}
-
-/// What the proxy answers to bytes sent to it from inside.
-fn ask(agent: &mut Agent, environment: &str, bytes: &[u8]) -> String {
-    let write =
-        json!({"path": "/tmp/question", "content": STANDARD.encode(bytes), "encoding": "base64"});
-    agent.ok("file_write", on(environment, write));
-    let ended = agent.ok(
-        "command_run",
-        on(
-            environment,
-            json!({"command": "nc 127.0.0.1 3128 < /tmp/question | head -c 4096"}),
-        ),
-    );
-    ended["stdout"]["head"].as_str().unwrap().to_owned()
 }
 
 /// Gain: a list that is empty taken for one that is absent (CVE-2025-66479), and either for everything.
@@ -298,102 +281,6 @@ fn the_proxy_of_somebody_else() {
     }
 }
 
-/// A ClientHello that asks for a name.
-fn client_hello(name: &str) -> Vec<u8> {
-    let long = |bytes: Vec<u8>| [&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat();
-    let host = [&[0][..], &long(name.as_bytes().to_vec())].concat();
-    let extension = [&[0, 0][..], &long(long(host))].concat();
-    let body = [
-        &[3, 3][..],
-        &[7; 32],
-        &[0],
-        &long(vec![0x13, 0x01]),
-        &[1, 0],
-        &long(extension),
-    ]
-    .concat();
-    let length = (body.len() as u32).to_be_bytes();
-    let handshake = [&[1][..], &length[1..], &body].concat();
-    [&[22, 3, 1][..], &long(handshake)].concat()
-}
-
-/// A server in a network of its own, in which an upstream with a public address answers: the real proxy, all the way.
-struct Wild {
-    agent: Agent,
-    environment: String,
-    record: PathBuf,
-}
-
-impl Wild {
-    fn start(ground: &Ground) -> Self {
-        let hosts = ground.path("hosts");
-        std::fs::write(
-            &hosts,
-            // With the dot that keeps search domains away.
-            "11.0.0.2 good.example.org. other.example.org.\n169.254.169.254 meta.example.org.\n\
-             127.0.0.1 loop.example.org. localhost\n10.0.0.1 private.example.org.\n11.0.0.1 own.example.org.\n\
-             ::ffff:169.254.169.254 mapped.example.org.\n",
-        )
-        .unwrap();
-        set_mode(&hosts, 0o644);
-        // In there nothing can be fetched.
-        ground.envd(&["run", "--", "true"]).ok();
-        let record = ground.path("tmp").join("record");
-        let envd = ground.envd_command(&[]).get_program().to_owned();
-        let mut command: Command = ground.command("unshare");
-        if !nix::unistd::geteuid().is_root() || ground.user != "root" {
-            command.args(["--user", "--map-root-user"]);
-        }
-        let script = "set -e
-            mount --make-rprivate /
-            mount --bind \"$1\" /etc/hosts
-            ip link set lo up
-            ip link add near type veth peer name far
-            mkfifo \"$2.go\"
-            unshare --net sh -c 'echo $$ > \"$1.pid\"; read line < \"$1.go\"; ip addr add 11.0.0.2/24 dev far
-                ip link set far up; exec \"$0\" upstream=443,80,8080,22' \"$3\" \"$2\" > \"$2\" 2>&1 < /dev/null &
-            until test -s \"$2.pid\"; do sleep 0.01; done
-            ip link set far netns $(cat \"$2.pid\")
-            ip addr add 11.0.0.1/24 dev near
-            ip link set near up
-            echo go > \"$2.go\"
-            until grep -q listening \"$2\"; do sleep 0.01; done
-            \"$3\" upstream=443,80 > \"$2.near\" 2>&1 < /dev/null &
-            until grep -q listening \"$2.near\"; do sleep 0.01; done
-            exec \"$0\" agent mcp --allow-host '*.example.org' --allow-host '*.example.org:8080'";
-        command
-            .args(["--net", "--mount", "sh", "-c", script])
-            .arg(envd)
-            .arg(&hosts)
-            .arg(&record)
-            .arg(ground.attacker());
-        let mut agent = Agent::by(&mut command);
-        let names = [
-            "good", "meta", "loop", "private", "own", "mapped", "nowhere",
-        ];
-        let mut list: Vec<String> = names
-            .iter()
-            .map(|name| format!("{name}.example.org"))
-            .collect();
-        list.push("good.example.org:8080".to_owned());
-        let environment = agent.create(json!({"network": {"allow": list}}));
-        Self {
-            agent,
-            environment,
-            record,
-        }
-    }
-
-    fn ask(&mut self, bytes: &[u8]) -> String {
-        ask(&mut self.agent, &self.environment, bytes)
-    }
-
-    /// What the upstream has been sent.
-    fn record(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.record).unwrap()).into_owned()
-    }
-}
-
 /// Gain: the machine's own network by a name on the list: cloud credentials (169.254.169.254), loopback, private addresses, the
 /// machine itself; another server by another name in the tunnel (domain fronting), another protocol, or a second request hidden
 /// in the first.
@@ -488,6 +375,71 @@ fn names_that_point_inside_other_names_in_tunnels_and_smuggled_requests() {
         );
         let attacks = all(&["tcp=11.0.0.2,443", "udp=11.0.0.2,443"], &["ENETUNREACH"]);
         held(&mut wild.agent, &wild.environment, ground.user, &attacks);
+        wild.agent.leave();
+    }
+}
+
+/// Gain: the machine's own network by a name that points to a public address when it is checked and to 169.254.169.254 when it
+/// is connected to, or to both at once.
+/// Must happen: one look-up for one request, and the connection goes to the address that was checked; an answer that has an
+/// address that is not public is refused whole, whatever the answer before was.
+/// Guard: `connect` and `addresses` (`agents/src/egress/route.rs`), `Reach::check` (`address.rs`).
+/// Seen to fail: see `CASES.md`.
+#[test]
+fn names_that_point_elsewhere_from_one_look_up_to_the_next() {
+    if !requirement::program("ip") || !requirement::program("unshare") {
+        return;
+    }
+    for ground in everyone() {
+        let mut wild = Wild::start(&ground);
+        let get = |name: &str, path: &str| {
+            format!(
+                "GET http://{name}.example.org/{path} HTTP/1.1\r\nHost: {name}.example.org\r\n\r\n"
+            )
+            .into_bytes()
+        };
+        // At both addresses somebody answers: whoever is asked again connects to the second.
+        let answer = wild.ask(&get("turns", "first"));
+        assert!(
+            answer.contains("upstream 80"),
+            "as {}: {answer}",
+            ground.user
+        );
+        assert_eq!(wild.looked_up("turns.example.org"), 1, "as {}", ground.user);
+        let before = wild.record();
+        assert!(before.contains("/first"), "{before}");
+        for path in ["second", "third"] {
+            let answer = wild.ask(&get("turns", path));
+            assert!(
+                answer.starts_with("HTTP/1.1 403") && answer.contains("link-local"),
+                "as {}: {answer}",
+                ground.user
+            );
+        }
+        let tunnel =
+            b"CONNECT turns.example.org:443 HTTP/1.1\r\nHost: turns.example.org:443\r\n\r\n";
+        let answer = wild.ask(&[&tunnel[..], &client_hello("turns.example.org")].concat());
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+        for _ in 0..2 {
+            let answer = wild.ask(&get("both", "both"));
+            assert!(
+                answer.starts_with("HTTP/1.1 403"),
+                "as {}: {answer}",
+                ground.user
+            );
+        }
+        assert_eq!(
+            wild.record(),
+            before,
+            "as {}: nothing more was sent",
+            ground.user
+        );
+        // A refusal is not remembered either: the next answer is judged by itself.
+        let answer = wild.ask(&get("back", "inside"));
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+        let answer = wild.ask(&get("back", "outside"));
+        assert!(answer.contains("upstream 80"), "{answer}");
+        assert!(!wild.record().contains("/inside"));
         wild.agent.leave();
     }
 }

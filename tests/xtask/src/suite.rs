@@ -239,9 +239,9 @@ fn doctests(total: &mut Total) -> Result<()> {
     Ok(())
 }
 
-/// Test executables that are not run a second time: the protocol of agents over a service for tests is the same for every
-/// user, and what its clients are made of lies in the target directory.
-const FOR_ONE_USER: [&str; 1] = ["mcp"];
+/// Test executables that are not run a second time: what their clients are made of lies in the target directory. The protocol of
+/// agents over a service for tests is the same for every user, and `agent_clients` has a server of an ordinary user itself.
+const FOR_ONE_USER: [&str; 2] = ["mcp", "agent_clients"];
 
 /// The same executables as an ordinary user, from a copy where the user may not read the originals.
 fn as_ordinary_user(executables: &[Executable], envd: &Path, total: &mut Total) -> Result<()> {

@@ -35,7 +35,7 @@ async function done(name, args = {}, options = {}) {
 
 // Listing first makes the client check every structured result against the tool's schema.
 const { tools } = await client.listTools();
-assert.equal(tools.length, 19);
+assert.equal(tools.length, 21);
 
 const { environment } = await done("environment_create", { from: { packages: ["gcc"] } });
 await done("file_write", { environment, path: "check.sh", content: "test 1 -eq 2\n" });

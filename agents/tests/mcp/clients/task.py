@@ -28,7 +28,7 @@ async def fails(client, tool, **arguments):
 
 async def task(client):
     tools = (await client.list_tools()).tools
-    assert len(tools) == 19, [tool.name for tool in tools]
+    assert len(tools) == 21, [tool.name for tool in tools]
     assert all(tool.output_schema and tool.annotations for tool in tools)
 
     found = await done(client, "package_search", query="python")

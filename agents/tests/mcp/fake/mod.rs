@@ -22,7 +22,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use envd_agents::service::{
     Answer, Call, CommandId, EnvironmentId, Event, Failure, Owner, Resource, ResourceList,
     ResourceRead, ResourceStretch, ResourceUri, Resources, Service, SnapshotId, Stream, changes,
-    command, environment, file, package,
+    command, environment, file, package, port,
 };
 
 use process::{KilledWithCall, Process};
@@ -262,6 +262,7 @@ impl Service for Fake {
                     forked_from: None,
                     expires_in_seconds: request.ttl_seconds,
                     running_commands: 0,
+                    ports: Vec::new(),
                     secrets: Vec::new(),
                     warnings: vec!["this is a fake: nothing is isolated".to_owned()],
                 },
@@ -414,6 +415,7 @@ impl Service for Fake {
                 duration_ms: process.began.elapsed().as_millis() as u64,
                 stdout: process.excerpt(Stream::Stdout, request.output_bytes),
                 stderr: process.excerpt(Stream::Stderr, request.output_bytes),
+                hint: None,
             })
         })
     }
@@ -775,6 +777,41 @@ impl Service for Fake {
             Ok(package::PackagesAdded {
                 added: request.packages,
                 environment,
+            })
+        })
+    }
+
+    fn port_publish<'a>(
+        &'a self,
+        call: &'a Call,
+        request: port::PortPublish,
+    ) -> Answer<'a, port::PortPublished> {
+        Box::pin(async move {
+            self.with(call, &request.environment, |lent| {
+                // Nothing listens there: it is not this service that is tested.
+                let published = port::PublishedPort {
+                    port: request.port,
+                    address: format!("127.0.0.1:{}", request.outside.unwrap_or(40_000)),
+                };
+                lent.info.ports = vec![published.clone()];
+                port::PortPublished {
+                    environment: request.environment.clone(),
+                    published,
+                }
+            })
+        })
+    }
+
+    fn port_withdraw<'a>(
+        &'a self,
+        call: &'a Call,
+        request: port::PortWithdraw,
+    ) -> Answer<'a, port::PortWithdrawn> {
+        Box::pin(async move {
+            let withdrawn = self.with(call, &request.environment, |lent| lent.info.ports.pop())?;
+            Ok(port::PortWithdrawn {
+                environment: request.environment,
+                withdrawn: withdrawn.expect("it was published"),
             })
         })
     }

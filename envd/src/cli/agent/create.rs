@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use envd_agents::{
     egress::Rule,
-    service::environment::{EnvironmentCreate, Limits, Network, Source},
+    service::{
+        environment::{EnvironmentCreate, EnvironmentDestroy, Limits, Network, Source},
+        port::PublishedPort,
+    },
 };
 
 use super::{
@@ -12,6 +15,7 @@ use super::{
     connection::Sessions,
     mcp::parse_rule,
     name::Name,
+    publish::{Ports, publish},
 };
 use crate::config::EnvironmentSection;
 
@@ -42,6 +46,9 @@ pub struct Arguments {
     /// What else it reaches: none, or host for all that this machine does
     #[arg(long, value_name = "WHAT", conflicts_with = "hosts")]
     pub network: Option<Reach>,
+    /// Let this machine reach this port inside, at a free port of 127.0.0.1 or at OUTSIDE (may be given several times)
+    #[arg(long = "publish", value_name = "[OUTSIDE:]PORT")]
+    pub ports: Vec<Ports>,
     /// Most memory of all its processes, in bytes or with a unit: 512M, 2G
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
@@ -151,10 +158,21 @@ pub fn run(
     // Here, where there may be a terminal to show how far it is; the daemon then finds everything in place.
     realise(&wish.from, context, operations)?;
     let sessions = Sessions::started(context, operations)?;
-    let environment = sessions.ask(|service, call| service.environment_create(call, wish))?;
+    let mut environment = sessions.ask(|service, call| service.environment_create(call, wish))?;
+    environment.ports = publish(&sessions, &environment.environment, &arguments.ports)
+        .inspect_err(|_| {
+            let environment = environment.environment.clone();
+            let wish = EnvironmentDestroy { environment };
+            // Not what was asked for, so it goes; what is said is why.
+            let _ = sessions.ask(|service, call| service.environment_destroy(call, wish));
+        })?;
     if !context.output.json {
         for warning in &environment.warnings {
             context.output.warn(warning);
+        }
+        for port in &environment.ports {
+            let PublishedPort { port, address } = port;
+            context.output.note(&format!("port {port} is at {address}"));
         }
     }
     context.output.result(&environment, |out, _| {

@@ -30,6 +30,15 @@ pub struct Arguments {
     /// As if the server were started with this
     #[arg(long)]
     pub allow_host_network: bool,
+    /// As if the server were started with this
+    #[arg(
+        long = "publish",
+        value_name = "PORT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "0"
+    )]
+    pub publish: Vec<u16>,
 }
 
 /// A line, and how it stands on this machine.
@@ -80,6 +89,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         projects: real_paths(&arguments.projects, context)?,
         hosts: arguments.hosts.clone(),
         host_network: arguments.allow_host_network,
+        publish: super::mcp::publishing(&arguments.publish),
     };
     let grants = Grants::read(context, granted)?;
     let mechanisms = mechanisms()?;

@@ -5,7 +5,7 @@ use envd_agents::service;
 use super::super::{Failure, Kind};
 
 /// The tools that failures speak of, and the commands that do the same.
-const COMMANDS: [(&str, &str); 13] = [
+const COMMANDS: [(&str, &str); 15] = [
     ("environment_create", "`envd agent create`"),
     ("environment_destroy", "`envd agent rm`"),
     ("environment_list", "`envd agent ls`"),
@@ -19,6 +19,8 @@ const COMMANDS: [(&str, &str); 13] = [
     ("changes_apply", "`envd agent apply`"),
     ("package_search", "`envd search`"),
     ("package_add", "`envd agent create --package`"),
+    ("port_publish", "`envd agent publish`"),
+    ("port_withdraw", "`envd agent publish --withdraw`"),
 ];
 
 /// The same failure as the command line says it.
@@ -36,8 +38,12 @@ pub(super) fn told(failure: &service::Failure) -> Failure {
             "`envd agent logs` lists the commands of the environments that are there".to_owned()
         }
         F::NoSuchHandle { .. } => "`envd agent ls` lists what there is".to_owned(),
-        F::CommandNotFound { program, .. } => format!(
+        F::CommandNotFound { program, packages } if packages.is_empty() => format!(
             "`envd search {program}` may know what brings it; `envd agent create --package NAME` makes an environment with it"
+        ),
+        F::CommandNotFound { packages, .. } => format!(
+            "`envd agent create --package {}` makes an environment with it",
+            packages.join("`, or `--package ")
         ),
         F::Denied { ask, .. } => ask.clone(),
         F::Internal { .. } => {

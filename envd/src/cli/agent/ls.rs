@@ -71,6 +71,12 @@ fn words(one: &Environment) -> String {
         Network::Allow(names) => format!("network {}", plain(&names.join(", "))),
         Network::Host => "this machine's network".to_owned(),
     };
+    let ports: Vec<_> = one
+        .ports
+        .iter()
+        .map(|port| format!(", port {} at {}", port.port, plain(&port.address)))
+        .collect();
+    let ports = ports.concat();
     let running = match one.running_commands {
         0 => String::new(),
         1 => ", 1 command runs".to_owned(),
@@ -80,7 +86,7 @@ fn words(one: &Environment) -> String {
         Some(seconds) => format!(", ends in {}", span(seconds)),
         None => String::new(),
     };
-    format!("{from}, {network}{running}{ends}")
+    format!("{from}, {network}{ports}{running}{ends}")
 }
 
 /// A length of time in its two largest units.

@@ -6,6 +6,7 @@ use envd_agents::{
     audit::Audited,
     egress::Rule,
     mcp::{HttpOptions, HttpServer, Token, serve_stdio},
+    policy::Publishing,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,23 @@ pub struct Arguments {
     /// Let environments ask for this machine's network
     #[arg(long)]
     pub allow_host_network: bool,
+    /// Let environments publish ports on 127.0.0.1: at free ones, and at PORT (may be given several times)
+    #[arg(
+        long = "publish",
+        value_name = "PORT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "0"
+    )]
+    pub publish: Vec<u16>,
+}
+
+/// What `--publish` says; 0 stands for no port in particular.
+pub(super) fn publishing(ports: &[u16]) -> Publishing {
+    match ports {
+        [] => Publishing::Nothing,
+        ports => Publishing::At(ports.iter().copied().filter(|port| *port != 0).collect()),
+    }
 }
 
 pub(super) fn parse_rule(text: &str) -> Result<Rule, String> {
@@ -45,6 +63,7 @@ fn grants(arguments: &Arguments, context: &Context) -> Result<Grants, Failure> {
         projects: super::explain::real_paths(&arguments.projects, context)?,
         hosts: arguments.hosts.clone(),
         host_network: arguments.allow_host_network,
+        publish: publishing(&arguments.publish),
     };
     Grants::read(context, granted)
 }

@@ -19,6 +19,7 @@ mod ls;
 mod mcp;
 mod name;
 mod pipes;
+mod publish;
 mod restore;
 mod rm;
 mod run;
@@ -63,6 +64,7 @@ pub enum Command {
     Fork(fork::Arguments),
     Snapshot(snapshot::Arguments),
     Restore(restore::Arguments),
+    Publish(publish::Arguments),
     Rm(rm::Arguments),
     Mcp(mcp::Arguments),
     Install(install::Arguments),
@@ -89,6 +91,7 @@ pub fn run(
         Command::Fork(arguments) => fork::run(arguments, context),
         Command::Snapshot(arguments) => snapshot::run(arguments, context),
         Command::Restore(arguments) => restore::run(arguments, context),
+        Command::Publish(arguments) => publish::run(arguments, context),
         Command::Rm(arguments) => rm::run(arguments, context),
         Command::Mcp(arguments) => mcp::run(arguments, context),
         Command::Install(arguments) => install::run(arguments, context),

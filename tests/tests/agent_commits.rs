@@ -261,6 +261,36 @@ fn commits_come_as_a_branch_and_nothing_else() {
     }
 }
 
+/// A work tree's repository is seen, and with it its history; it is the other work trees', too, and not to be written to.
+#[test]
+fn a_work_tree_has_its_repository_to_read() {
+    let Some(world) = world() else { return };
+    for sandbox in everyone(&world) {
+        prepared(&sandbox);
+        let daemon = Daemon::of(&sandbox);
+        let project = sandbox.project();
+        let tree = sandbox.path("tree");
+        let tree = tree.to_str().unwrap();
+        git(&sandbox, &project, &["worktree", "add", "-q", tree]);
+        let in_tree = |words: &[&str]| sandbox.envd(&[&["--project", tree], words].concat());
+        in_tree(&["agent", "create", "--name", "linked"]).ok();
+        let line = "d=$(cut -d' ' -f2 .git); cat $d/HEAD; test -d $d/../../objects && echo objects; \
+                    (echo x > $d/HEAD) 2>/dev/null || echo refused";
+        let run = in_tree(&["agent", "run", "linked", "--", "sh", "-c", line]).ok();
+        assert_eq!(run.stdout, "ref: refs/heads/tree\nobjects\nrefused\n");
+        in_tree(&["agent", "apply", "linked", "--commits-only"])
+            .code(2)
+            .says(&["not the top of a git repository"]);
+        in_tree(&["daemon", "stop"]).ok();
+        drop(daemon);
+        let head = project.join(".git/worktrees/tree/HEAD");
+        assert_eq!(
+            std::fs::read_to_string(head).unwrap(),
+            "ref: refs/heads/tree\n"
+        );
+    }
+}
+
 #[test]
 fn a_project_without_a_repository_has_no_commits() {
     let Some(world) = world() else { return };

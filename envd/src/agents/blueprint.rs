@@ -12,7 +12,7 @@ use super::layers::{Layers, Targets};
 use crate::{
     cli::{Failure, Kind},
     config::Home,
-    environment::{self, Caller, HostFacts, Inputs, RootFacts, Wanted, Workplace, plan},
+    environment::{self, Caller, HostFacts, Inputs, RootFacts, Wanted, Workplace, git, plan},
     settings::HostVariables,
 };
 
@@ -59,6 +59,9 @@ impl Blueprint {
             None => Workplace::Nothing,
         };
         let directory = ground.project.unwrap_or(Path::new("/"));
+        // A work tree's history; there is one for all its work trees, which are not lent.
+        let repository = ground.project.and_then(git::repository_of_worktree);
+        let readable: Vec<_> = repository.into_iter().collect();
         let mut plan = plan(&Inputs {
             root: &root,
             host: &host,
@@ -67,7 +70,7 @@ impl Blueprint {
             project: ground.project,
             workplace: &workplace,
             writable: &[],
-            readable: &[],
+            readable: &readable,
             directory,
             manifest_variables: ground.variables,
             extra_variables: &[],

@@ -42,6 +42,7 @@ pub use plan::Plan;
 pub use recorder::{OwnershipNote, Recorded, run_recorded};
 pub use resident::{FreezeError, Frozen, Launcher, Resident, Said, take_namespaces};
 pub use running::{Downgrade, Exit, Running};
+pub use sys::let_go_of_code;
 #[cfg(target_env = "gnu")]
 pub use sys::look_names_up_without_modules;
 pub use terminal::stop_this_process;

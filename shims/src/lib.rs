@@ -44,6 +44,7 @@ pub use recorder::{OwnershipNote, Recorded, run_recorded};
 pub use resident::{FreezeError, Frozen, Launcher, Resident, Said, take_namespaces};
 pub use running::{Downgrade, Exit, Running};
 pub use sockets::{AskedSocket, IpVersion};
+pub use sys::let_go_of_code;
 #[cfg(target_env = "gnu")]
 pub use sys::look_names_up_without_modules;
 pub use terminal::stop_this_process;

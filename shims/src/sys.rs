@@ -151,6 +151,39 @@ pub(crate) fn landlock_version() -> i32 {
     version.clamp(0, i32::MAX.into()) as i32
 }
 
+/// Lets go of the pages of this process's program code: those that are used again come back from the file. For a process that has
+/// started and is going to stay: most of what it has run until then it does not run again.
+pub fn let_go_of_code() -> io::Result<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let (Some(range), Some("r-xp")) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        // Offset and device, then the inode; what the kernel itself has mapped has none.
+        if matches!(fields.nth(2), None | Some("0")) {
+            continue;
+        }
+        let ends = range
+            .split_once('-')
+            .map(|(start, end)| [start, end].map(|end| usize::from_str_radix(end, 16)));
+        let Some([Ok(start), Ok(end)]) = ends else {
+            continue;
+        };
+        // SAFETY: a mapping of a file that cannot be written to and never was: all its pages are the file's, and the kernel reads
+        // them again when they are touched.
+        let advised = unsafe {
+            libc::madvise(
+                ptr::with_exposed_provenance_mut(start),
+                end - start,
+                libc::MADV_DONTNEED,
+            )
+        };
+        check(advised.into())?;
+    }
+    Ok(())
+}
+
 /// Has host names looked up in `/etc/hosts` and by DNS only, whatever `nsswitch.conf` says.
 ///
 /// For programs that are linked statically: these two are part of the C library, for any other way it would load shared
@@ -163,4 +196,34 @@ pub fn look_names_up_without_modules() {
     // SAFETY: both are C strings, of which the library keeps what it needs. It fails only for a database that it does not
     // know, and then nothing has changed.
     unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// KiB of program code of this process that are in memory for it.
+    fn code() -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut inside = false;
+        let mut sum = 0;
+        for line in maps.lines() {
+            let words: Vec<_> = line.split_ascii_whitespace().collect();
+            match words[..] {
+                ["Rss:", number, "kB"] if inside => sum += number.parse::<u64>().unwrap(),
+                [range, mode, ..] if range.contains('-') => inside = mode == "r-xp",
+                _ => {}
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn code_that_was_let_go_of_is_there_when_it_is_needed() {
+        // Not a page of it would be gone if nothing had been there.
+        let before = code();
+        let_go_of_code().unwrap();
+        assert!(code() < before, "{} KiB of {before}", code());
+        assert_eq!("1a".parse::<u8>().ok(), None);
+    }
 }

@@ -173,6 +173,8 @@ pub fn serve(context: &Context, operations: Box<dyn Operations>) -> Result<ExitC
                 let _ = dup2_stdout(&null);
                 let _ = dup2_stderr(&null);
             }
+            // It stays, and much of what has run until here does not run again.
+            let _ = envd_shims::let_go_of_code();
             prepared.serve()?;
             Ok(ExitCode::SUCCESS)
         }

@@ -33,7 +33,7 @@ fn known(session: &Session, artifact: &Artifact) -> Option<TreeId> {
 /// From how many missing packages on it is worth while to configure some before all are unpacked.
 const MANY: usize = 20;
 
-/// By how much unpacking gives way to configuring, which is one thing after another and so the longer of the two: setpriority(2).
+/// By how much unpacking gives way to configuring, which is one thing after another and so the longer of the two: nice(2).
 const NICE: i32 = 3;
 
 /// All artifacts as packages, in their own order. `ready` is told of those of the first strata when these are unpacked and
@@ -193,7 +193,7 @@ fn fetch_and_unpack(
             scope.spawn(|| {
                 if ahead.is_some() {
                     // It is this thread's own; without it only the order is another.
-                    let _ = rustix::process::setpriority_process(None, NICE);
+                    let _ = rustix::process::nice(NICE);
                 }
                 while let Some((turn, number, path)) = schedule.next() {
                     if failure.lock().is_ok_and(|slot| slot.is_some()) {

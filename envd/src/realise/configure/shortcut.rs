@@ -1,6 +1,6 @@
-//! Scripts of packages with some of their lines said otherwise: the same comes of it, with fewer processes. Of bookworm's 292
-//! packages that have something to run, the two of `ca-certificates` started two thirds of all processes, one after the
-//! other for each certificate.
+//! Scripts of packages with some of their lines said otherwise: the same comes of it, with fewer processes. Of the 1,500 that were
+//! started to configure 547 packages of bookworm, two scripts of `ca-certificates` started 1,100, one after the other for each
+//! certificate.
 //!
 //! A line is known by its text. A script that lacks one of the lines, or has it twice, is another script, and runs as it is.
 

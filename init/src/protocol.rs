@@ -12,6 +12,9 @@ pub const DESCRIPTORS: u32 = 5;
 /// Tag of a packet that carries one descriptor: the environment's root, for an owner that asked for it.
 pub const ROOT: u32 = 6;
 
+/// Tag of a packet that says: the first part of a program that is continued is carried out, and PID 1 waits for the second.
+pub const HALFWAY: u32 = 7;
+
 /// Tag of a packet that asks PID 1 to execute a program: a [`crate::request::Request`] follows. Its descriptors are the
 /// standard input, output and error, the connection on which to report and to take orders, and any more that the program is
 /// to have, from 3 on.
@@ -32,6 +35,12 @@ pub const KILL: u32 = 20;
 /// Tag of the answer to [`FREEZE`]: a u32 follows, 0 where everything stands still, else the number of a process, as the
 /// environment counts, that does not stop; then nothing is stopped.
 pub const FROZEN: u32 = 21;
+
+/// Tag of a packet with the second part of a program: its operations follow. It may be sent before PID 1 waits for it.
+pub const CONTINUE: u32 = 22;
+
+/// The same, with the operations in a file, which is the one descriptor; their length follows as a u32.
+pub const CONTINUE_FILE: u32 = 23;
 
 /// Tag of a packet that asks the launcher for an environment: a [`crate::program::Program`] follows. Its first
 /// descriptor is PID 1's end of the connection to its owner; the second, if there is one, the directory of the control group

@@ -34,13 +34,13 @@ mod terminal;
 mod text;
 mod wire;
 
-pub use compile::{Program, compile};
+pub use compile::{Begun, Program, begin, compile};
 pub use errno::Errno;
 pub use error::{LaunchError, SetupError};
 pub use launch::{connection, launch};
 pub use plan::Plan;
 pub use recorder::{OwnershipNote, Recorded, run_recorded};
-pub use resident::{FreezeError, Frozen, Launcher, Resident, Said};
+pub use resident::{FreezeError, Frozen, Halfway, Launcher, Resident, Said};
 pub use running::{Downgrade, Exit, Running};
 #[cfg(target_env = "gnu")]
 pub use sys::look_names_up_without_modules;

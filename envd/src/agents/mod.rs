@@ -6,6 +6,7 @@
 //! | `blueprint` | from a realised root to a plan |
 //! | `layers` | what is written inside: frozen, forked, put back |
 //! | `live`, `berth` | one environment and its PID 1, and what it keeps when it is launched anew |
+//! | `spare`, `known` | one that is made ahead, and what the last one stands on |
 //! | `limits`, `quota` | what it may take of the machine, and what it takes |
 //! | `lending`, `taken` | creating, forking, restoring and ending them; files as they were at a moment |
 //! | `command`, `ends`, `spool`, `terminal`, `commands` | commands and all that they wrote |
@@ -30,6 +31,7 @@ mod failure;
 mod files;
 mod grants;
 mod inside;
+mod known;
 mod layers;
 mod lending;
 mod limits;
@@ -41,6 +43,7 @@ mod quota;
 mod resources;
 mod secrets;
 mod service;
+mod spare;
 mod spool;
 mod taken;
 mod terminal;
@@ -75,7 +78,7 @@ pub use ends::Pipes;
 pub use grants::{Granted, Grants};
 pub use mechanisms::mechanisms;
 
-use self::{command::Running, live::Lent};
+use self::{command::Running, known::Known, live::Lent, spare::Spare};
 use crate::cli::{self, Context};
 
 /// Lends environments.
@@ -86,6 +89,8 @@ pub struct Lender(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     lent: Mutex<All>,
+    spare: Spare,
+    known: Known,
     launcher: Mutex<Launcher>,
     /// Where control groups are made, if anywhere.
     groups: Option<Groups>,
@@ -157,6 +162,8 @@ impl Lender {
         std::fs::create_dir(&empty).map_err(|error| cli::Failure::of(cli::Kind::Store, &error))?;
         Ok(Self(Arc::new(Shared {
             lent: Mutex::default(),
+            spare: Spare::default(),
+            known: Known::default(),
             launcher: Mutex::new(launcher),
             groups,
             machine: limits::Machine::current(),
@@ -200,6 +207,7 @@ impl Lender {
             }
         }
         drop(all);
+        self.0.spare.close();
         self.0.place.remove();
     }
 }

@@ -15,6 +15,9 @@ pub const ROOT: u32 = 6;
 /// Tag of the answer to [`JOIN`]: it carries the environment's namespaces, that of users first.
 pub const NAMESPACES: u32 = 7;
 
+/// Tag of a packet that says: the first part of a program that is continued is carried out, and PID 1 waits for the second.
+pub const HALFWAY: u32 = 8;
+
 /// Tag of a packet that asks PID 1 to execute a program: a [`crate::request::Request`] follows. Its descriptors are the
 /// standard input, output and error, the connection on which to report and to take orders, and any more that the program is
 /// to have, from 3 on.
@@ -45,6 +48,12 @@ pub const FROZEN: u32 = 21;
 /// to then, by whomever, is in there. A u32 follows, 4 or 6 for the version of IP. Its one descriptor is the connection on which
 /// to answer, with [`DESCRIPTORS`] or a [`Failure`].
 pub const SOCKET: u32 = 23;
+
+/// Tag of a packet with the second part of a program: its operations follow. It may be sent before PID 1 waits for it.
+pub const CONTINUE: u32 = 24;
+
+/// The same, with the operations in a file, which is the one descriptor; their length follows as a u32.
+pub const CONTINUE_FILE: u32 = 25;
 
 /// Tag of a packet that asks the launcher for an environment: a [`crate::program::Program`] follows. Its first
 /// descriptor is PID 1's end of the connection to its owner; the second, if there is one, the directory of the control group

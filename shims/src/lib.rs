@@ -35,13 +35,13 @@ mod terminal;
 mod text;
 mod wire;
 
-pub use compile::{Program, compile, compile_joining, compile_on, name_of_terminal};
+pub use compile::{Begun, Program, begin, compile, compile_joining, compile_on, name_of_terminal};
 pub use errno::Errno;
 pub use error::{LaunchError, SetupError};
 pub use launch::{Joining, connection, join, launch};
 pub use plan::Plan;
 pub use recorder::{OwnershipNote, Recorded, run_recorded};
-pub use resident::{FreezeError, Frozen, Launcher, Resident, Said, take_namespaces};
+pub use resident::{FreezeError, Frozen, Halfway, Launcher, Resident, Said, take_namespaces};
 pub use running::{Downgrade, Exit, Running};
 pub use sockets::{AskedSocket, IpVersion};
 pub use sys::let_go_of_code;

@@ -123,7 +123,8 @@ pub enum Mount {
         #[serde(with = "text")]
         target: PathBuf,
     },
-    /// An overlay of host directories whose writes go to another one.
+    /// An overlay of host directories whose writes go to another one. Nothing in it waits for the disk (`volatile`: fsync(2) and
+    /// the end of the mount do not), and a work directory serves once.
     Overlay {
         /// Lower directories on the host, topmost first.
         #[serde(with = "text")]

@@ -16,7 +16,8 @@ use std::{
 };
 
 use envd_init::protocol::{
-    self, EXECUTE, EXECUTE_FILE, Failure, LAUNCH, LAUNCH_FILE, LAUNCHED, LONGEST_PACKET, Report,
+    self, CONTINUE, CONTINUE_FILE, EXECUTE, EXECUTE_FILE, Failure, LAUNCH, LAUNCH_FILE, LAUNCHED,
+    LONGEST_PACKET, Report,
 };
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -25,7 +26,7 @@ use rustix::net::{
 
 use crate::{
     cgroup::Group,
-    compile::{Program, compile},
+    compile::{Begun, Program, compile},
     errno::Errno,
     error::LaunchError,
     failure,
@@ -85,6 +86,27 @@ impl Launcher {
         program: &Program,
         group: Option<&Group>,
     ) -> Result<Resident, LaunchError> {
+        let mut resident = self.start_process(program, group)?;
+        resident.await_ready(program)?;
+        Ok(resident)
+    }
+
+    /// Begins to make an environment of which the rest is told later. Answers when there is a process, which may not be
+    /// through with what it has to do.
+    pub fn begin(&self, begun: Begun, group: Option<&Group>) -> Result<Halfway, LaunchError> {
+        let resident = self.start_process(begun.program(), group)?;
+        Ok(Halfway {
+            resident,
+            begun,
+            waits: false,
+        })
+    }
+
+    fn start_process(
+        &self,
+        program: &Program,
+        group: Option<&Group>,
+    ) -> Result<Resident, LaunchError> {
         let (ours, theirs) = connection()?;
         let mut descriptors = vec![theirs.as_fd()];
         descriptors.extend(group.map(AsFd::as_fd));
@@ -105,16 +127,14 @@ impl Launcher {
             }
             _ => return Err(refused(&packet, program)),
         };
-        let mut resident = Resident {
+        Ok(Resident {
             pid: pid.unsigned_abs(),
             pidfd,
             control: ours,
             downgrades: program.downgrades().to_vec(),
             listening: None,
             root: None,
-        };
-        resident.await_ready(program)?;
-        Ok(resident)
+        })
     }
 }
 
@@ -123,6 +143,60 @@ impl Drop for Launcher {
     fn drop(&mut self) {
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         let _ = self.process.wait();
+    }
+}
+
+/// An environment of which the first part is made, or about to be. Dropping it ends it, as it does a [`Resident`].
+#[derive(Debug)]
+pub struct Halfway {
+    resident: Resident,
+    begun: Begun,
+    /// The first part is made.
+    waits: bool,
+}
+
+impl Halfway {
+    /// Readable when it is gone.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.resident.pidfd()
+    }
+
+    /// What it is the first part of.
+    pub fn begun(&self) -> &Begun {
+        &self.begun
+    }
+
+    /// Waits until its first part is made.
+    pub fn wait(&mut self) -> Result<(), LaunchError> {
+        if !self.waits {
+            self.resident.hear(self.begun.program(), true)?;
+            self.waits = true;
+        }
+        Ok(())
+    }
+
+    /// Has the rest made ([`Begun::rest`]), whether or not the first part is through.
+    pub fn finish(self, rest: &Program) -> Result<Resident, LaunchError> {
+        let Self {
+            mut resident,
+            begun,
+            waits,
+        } = self;
+        let tags = (CONTINUE, CONTINUE_FILE);
+        let sent = send(resident.control.as_fd(), tags, rest.bytes(), &[]);
+        // One that has ended has said why.
+        let is_gone = |error: &Errno| matches!(error.0, libc::EPIPE | libc::ECONNRESET);
+        if let Err(error) = sent
+            && !is_gone(&error)
+        {
+            return Err(LaunchError::Wait(error));
+        }
+        if !waits {
+            resident.hear(begun.program(), true)?;
+        }
+        resident.downgrades.extend_from_slice(rest.downgrades());
+        resident.await_ready(rest)?;
+        Ok(resident)
     }
 }
 
@@ -270,6 +344,11 @@ impl Resident {
     }
 
     fn await_ready(&mut self, program: &Program) -> Result<(), LaunchError> {
+        self.hear(program, false)
+    }
+
+    /// Takes what it says until it is ready, or until the first part of what is continued is made.
+    fn hear(&mut self, program: &Program, first: bool) -> Result<(), LaunchError> {
         loop {
             let (packet, mut descriptors) =
                 receive(self.control.as_fd()).map_err(LaunchError::Wait)?;
@@ -280,6 +359,8 @@ impl Resident {
                 self.listening = descriptors.pop();
             } else if protocol::tag(&packet) == Some(protocol::ROOT) {
                 self.root = descriptors.pop();
+            } else if first && protocol::tag(&packet) == Some(protocol::HALFWAY) {
+                return Ok(());
             } else if let Some(Report::Started(_)) = Report::decode(&packet) {
                 return Ok(());
             } else {
@@ -401,7 +482,9 @@ pub(crate) fn send_packet(
 ) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    if !descriptors.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
     let tag = tag.to_ne_bytes();
     let parts = [IoSlice::new(&tag), IoSlice::new(body)];
     loop {

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::Stdio,
+    time::Duration,
 };
 
 use envd_tests::{
@@ -139,6 +140,52 @@ fn an_agent_works_on_a_project_that_changes_only_when_it_is_told_to() {
         agent.leave();
         watch.assert_nothing_left();
         assert_eq!(places(&sandbox), 0);
+    }
+}
+
+/// An environment that was made ahead is no older than one that was not: files, variables and the directory itself are what they
+/// are when it is asked for, and what has changed before is no news to it.
+#[test]
+fn one_that_was_made_ahead_sees_the_project_as_it_is() {
+    let Some(world) = World::small() else { return };
+    for sandbox in everyone(&world) {
+        sandbox.wants(&[]);
+        sandbox.write("file", "before\n");
+        let mut agent = Agent::start(&sandbox, &[]);
+        agent.create(json!({}));
+        let ahead = || std::thread::sleep(Duration::from_millis(300));
+        ahead();
+        sandbox.write("file", "after\n");
+        sandbox.write("new", "new\n");
+        // What changes within one tick of the file system's clock counts as news.
+        std::thread::sleep(Duration::from_millis(50));
+        let second = agent.create(json!({}));
+        assert_eq!(agent.run(&second, "cat file new"), "after\nnew\n");
+        agent.run(&second, "echo inside >> file");
+        let applied = agent.ok("changes_apply", json!({"environment": second}));
+        assert_eq!(applied["applied"], json!(["file"]), "{applied}");
+        assert_eq!(text(&sandbox.project().join("file")), "after\ninside\n");
+
+        ahead();
+        let manifest = sandbox.project().join("envd.toml");
+        let with = format!("{}\n[env.vars]\nADDED = \"later\"\n", text(&manifest));
+        std::fs::write(&manifest, with).unwrap();
+        let third = agent.create(json!({}));
+        assert_eq!(agent.run(&third, "echo $ADDED"), "later\n");
+
+        ahead();
+        let aside = sandbox.project().with_extension("aside");
+        std::fs::rename(sandbox.project(), &aside).unwrap();
+        std::fs::create_dir(sandbox.project()).unwrap();
+        for name in ["envd.toml", "envd.lock"] {
+            std::fs::rename(aside.join(name), sandbox.project().join(name)).unwrap();
+        }
+        let fourth = agent.create(json!({}));
+        assert_eq!(
+            agent.run(&fourth, "cat file 2> /dev/null || ls"),
+            "envd.lock\nenvd.toml\n"
+        );
+        agent.leave();
     }
 }
 

@@ -39,4 +39,4 @@ pub use hunks::Hunk;
 pub use layers::{Layers, Limits, Scope};
 pub use remove::remove_tree;
 pub use report::{FileReport, Rendering, Report, SideReport, SkippedReport};
-pub use snapshot::{Names, SnapshotError, freeze};
+pub use snapshot::{Names, SnapshotError, freeze, renew_work, set_aside};

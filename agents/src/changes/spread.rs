@@ -4,7 +4,7 @@
 
 use std::{
     num::NonZero,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{Condvar, Mutex, OnceLock, PoisonError},
     thread,
 };
 
@@ -15,9 +15,11 @@ const MANY: usize = 32;
 const THREADS: usize = 4;
 
 fn threads() -> usize {
-    thread::available_parallelism()
-        .map_or(1, NonZero::get)
-        .min(THREADS)
+    /// Asked once: the standard library reads three files of control groups for it.
+    static AVAILABLE: OnceLock<usize> = OnceLock::new();
+    let available =
+        AVAILABLE.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get));
+    THREADS.min(*available)
 }
 
 struct Queue<T> {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd as _, OwnedFd},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,6 +17,7 @@ use rmcp::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::unix::pipe,
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
@@ -185,7 +186,7 @@ pub async fn serve_stdio(service: Arc<dyn Service>) -> Result<(), StreamError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StreamError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StreamError::Signals)?;
     let output = take_standard_output().map_err(StreamError::Streams)?;
-    let output = tokio::fs::File::from_std(std::fs::File::from(output));
+    let output = writer(output);
     let stop = CancellationToken::new();
     let signalled = async {
         tokio::select! {
@@ -197,8 +198,30 @@ pub async fn serve_stdio(service: Arc<dyn Service>) -> Result<(), StreamError> {
         std::future::pending().await
     };
     tokio::select! {
-        outcome = serve(service, tokio::io::stdin(), output, stop.clone()) => outcome,
+        outcome = serve(service, reader(), output, stop.clone()) => outcome,
         outcome = signalled => outcome,
+    }
+}
+
+type Reader = Box<dyn AsyncRead + Send + Unpin>;
+type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Standard input. A pipe is opened once more, so that it can be waited for without a thread and whoever else has it notices
+/// nothing of that; a read of anything else goes through one.
+fn reader() -> Reader {
+    let own = format!("/proc/self/fd/{}", rustix::stdio::stdin().as_raw_fd());
+    match pipe::OpenOptions::new().open_receiver(own) {
+        Ok(pipe) => Box::new(pipe),
+        Err(_) => Box::new(tokio::io::stdin()),
+    }
+}
+
+/// The same for where answers go.
+fn writer(output: OwnedFd) -> Writer {
+    let own = format!("/proc/self/fd/{}", output.as_raw_fd());
+    match pipe::OpenOptions::new().open_sender(own) {
+        Ok(pipe) => Box::new(pipe),
+        Err(_) => Box::new(tokio::fs::File::from_std(std::fs::File::from(output))),
     }
 }
 

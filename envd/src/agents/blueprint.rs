@@ -8,7 +8,7 @@ use std::{
 use envd_agents::{egress, service::environment::Network};
 use envd_shims::{Plan, plan::Mount};
 
-use super::layers::{Layers, Targets};
+use super::layers::{Bed, Targets};
 use crate::{
     cli::{Failure, Kind},
     config::Home,
@@ -22,6 +22,7 @@ pub(super) const PROXY_PORT: u16 = 3128;
 /// A plan without its layers. The same for an environment and all its forks.
 #[derive(Clone, Debug)]
 pub(super) struct Blueprint {
+    view: PathBuf,
     plan: Plan,
     home: PathBuf,
     project: Option<PathBuf>,
@@ -92,10 +93,16 @@ impl Blueprint {
             .map_or_else(|| caller.home.clone(), PathBuf::from);
         connect(&mut plan, ground.network, &home);
         Ok(Self {
+            view: ground.view.to_owned(),
             plan,
             home,
             project: ground.project.map(Path::to_owned),
         })
+    }
+
+    /// The realised root's directory.
+    pub(super) fn view(&self) -> &Path {
+        &self.view
     }
 
     /// Where its layers are inside.
@@ -111,16 +118,17 @@ impl Blueprint {
         &self.plan
     }
 
-    /// The plan with these layers in their places.
-    pub(super) fn with(&self, layers: &Layers) -> Plan {
+    /// The plan with these directories in their places.
+    pub(super) fn with(&self, bed: &Bed) -> Plan {
         let mut plan = self.plan.clone();
+        let layered = bed.mounts();
         for mount in &mut plan.mounts {
-            let replaced = layers.all().find(|layered| {
+            let replaced = layered.iter().find(|layered| {
                 let covers = matches!(mount, Mount::Tmpfs { .. } | Mount::Bind { .. });
                 covers && mount.target() == layered.target()
             });
             if let Some(layered) = replaced {
-                *mount = layered.mount();
+                *mount = layered.clone();
             }
         }
         plan

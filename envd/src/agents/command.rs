@@ -120,10 +120,7 @@ impl Running {
         let given = secrets.iter();
         let given = given.map(|(name, value)| (name.clone(), value.variable()));
         command.environment.extend(given);
-        let spool = || {
-            Spool::make(&shared.fresh("output"))
-                .map_err(|error| failure::internal("making a file for the output", &error))
-        };
+        let spool = || Spool::new(shared.fresh("output"));
         let (ours, theirs) = connection().map_err(|error| internal(&error))?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| internal(&error))?;
         live.meter.wake();
@@ -170,8 +167,8 @@ impl Running {
             title: words.join(" "),
             began: Instant::now(),
             connection: UnixDatagram::from_std(ours.into()).map_err(|error| internal(&error))?,
-            stdout: spool()?,
-            stderr: spool()?,
+            stdout: spool(),
+            stderr: spool(),
             input: Arc::default(),
             terminal: Mutex::new(ends.terminal),
             keyring: shared.keyring.clone(),

@@ -61,6 +61,16 @@ impl Drop for Owned {
     }
 }
 
+/// The two directories that an overlay writes to, in one of their own.
+pub(super) fn make_own(path: PathBuf) -> io::Result<Owned> {
+    let own = Owned::make(path)?;
+    for name in ["upper", "work"] {
+        let path = own.path().join(name);
+        DirBuilder::new().mode(0o700).create(path)?;
+    }
+    Ok(own)
+}
+
 /// One directory inside that keeps what is written to it.
 #[derive(Debug)]
 pub(super) struct Layered {
@@ -75,40 +85,41 @@ pub(super) struct Layered {
 }
 
 impl Layered {
-    /// A fresh one over `base`, and over what was frozen before. `mode` where it is not to be that of the base.
-    pub(super) fn make(
-        own: PathBuf,
+    /// One over `base`, and over what was frozen before, which writes to empty directories. `mode` where it is not to be that of
+    /// the base.
+    fn over(
+        own: Owned,
         target: PathBuf,
         base: PathBuf,
         frozen: Vec<Arc<Owned>>,
         mode: Option<u32>,
     ) -> io::Result<Self> {
-        let own = Owned::make(own)?;
-        let below = frozen.first().map_or(&*base, |top| top.path());
-        let meta = std::fs::metadata(below)?;
-        for name in ["upper", "work"] {
-            DirBuilder::new()
-                .mode(0o700)
-                .create(own.path().join(name))?;
-        }
-        // The top of the overlay has the owner and mode of its upper directory.
-        let upper = own.path().join("upper");
-        if rustix::process::geteuid().is_root() {
-            chown(&upper, Some(meta.uid()), Some(meta.gid()))?;
-        }
-        let mode = mode.unwrap_or(meta.mode() & 0o7777);
-        std::fs::set_permissions(&upper, Permissions::from_mode(mode))?;
-        Ok(Self {
+        let layered = Self {
             target,
             base,
             own,
             frozen,
-        })
+        };
+        layered.dress(mode)?;
+        Ok(layered)
     }
 
-    /// Where it is inside.
-    pub(super) fn target(&self) -> &Path {
-        &self.target
+    /// Makes its upper directory look like what is below it.
+    fn dress(&self, mode: Option<u32>) -> io::Result<()> {
+        let below = self.frozen.first().map_or(&*self.base, |top| top.path());
+        let meta = std::fs::metadata(below)?;
+        // The top of the overlay has the owner and mode of its upper directory.
+        let upper = self.own.path().join("upper");
+        let made = std::fs::metadata(&upper)?;
+        let (owner, owned) = ((meta.uid(), meta.gid()), (made.uid(), made.gid()));
+        if rustix::process::geteuid().is_root() && owner != owned {
+            chown(&upper, Some(owner.0), Some(owner.1))?;
+        }
+        let mode = mode.unwrap_or(meta.mode() & 0o7777);
+        if mode != made.mode() & 0o7777 {
+            std::fs::set_permissions(&upper, Permissions::from_mode(mode))?;
+        }
+        Ok(())
     }
 
     /// What it is an overlay of.
@@ -135,14 +146,17 @@ impl Layered {
             .collect()
     }
 
+    /// Whether anything was written since it was frozen last.
+    fn is_written(&self) -> io::Result<bool> {
+        let upper = self.own.path().join("upper");
+        Ok(std::fs::read_dir(upper)?.next().is_some())
+    }
+
     /// Copies what was written so far to a frozen layer, kept as `to`, and goes on as it is. Nothing may write to it meanwhile.
     fn copy(&self, to: PathBuf) -> io::Result<Vec<Arc<Owned>>> {
         let upper = File::open(self.own.path().join("upper"))?;
         let mut frozen = self.frozen.clone();
-        if std::fs::read_dir(self.own.path().join("upper"))?
-            .next()
-            .is_some()
-        {
+        if self.is_written()? {
             let copied = Owned::make(to)?;
             let target = File::open(copied.path())?;
             changes::copy_tree(upper.as_fd(), target.as_fd())?;
@@ -151,16 +165,32 @@ impl Layered {
         Ok(frozen)
     }
 
-    /// Makes what was written so far a frozen layer, kept as `to`. Nothing may have it mounted.
-    pub(super) fn freeze(&mut self, to: PathBuf) -> io::Result<Vec<Arc<Owned>>> {
-        let upper = self.own.path().join("upper");
-        if std::fs::read_dir(&upper)?.next().is_some() {
+    /// Makes what was written so far a frozen layer, kept as `to`, which leaves nothing to write to. Nothing may have it mounted.
+    fn freeze(&mut self, to: PathBuf) -> io::Result<Vec<Arc<Owned>>> {
+        if self.is_written()? {
             let own = File::open(self.own.path())?;
-            changes::freeze(own.as_fd(), NAMES, c"frozen").map_err(io::Error::other)?;
-            std::fs::rename(self.own.path().join("frozen"), &to)?;
+            let (Some(place), Some(name)) = (to.parent(), to.file_name()) else {
+                return Err(io::ErrorKind::InvalidInput.into());
+            };
+            let (place, name) = (File::open(place)?, CString::new(name.as_bytes())?);
+            changes::set_aside(own.as_fd(), NAMES.upper, (place.as_fd(), &name))
+                .map_err(io::Error::other)?;
             self.frozen.insert(0, Arc::new(Owned(to)));
         }
         Ok(self.frozen.clone())
+    }
+
+    /// Makes it ready to be mounted once more, as it was.
+    fn renew(&self) -> io::Result<()> {
+        let own = File::open(self.own.path())?;
+        changes::renew_work(own.as_fd(), NAMES.work).map_err(io::Error::other)?;
+        let upper = self.own.path().join("upper");
+        if !upper.exists() {
+            // It was frozen, and not all of the environment was.
+            DirBuilder::new().mode(0o700).create(upper)?;
+            self.dress(None)?;
+        }
+        Ok(())
     }
 }
 
@@ -173,10 +203,12 @@ pub(super) struct Layers {
     pub(super) home: Layered,
     /// Its `/tmp`.
     pub(super) tmp: Layered,
+    /// What is mounted below them, where nobody sees it.
+    _covered: Vec<Owned>,
 }
 
 /// What was frozen of an environment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Frozen {
     project: Vec<Arc<Owned>>,
     home: Vec<Arc<Owned>>,
@@ -192,37 +224,147 @@ pub(super) struct Targets<'a> {
     pub(super) home: &'a Path,
 }
 
-impl Layers {
-    /// Makes them, over what was frozen. `new` gives paths that nothing else has, below the server's own directory; `empty` is
-    /// an empty directory.
+/// The directories that an environment begins with.
+#[derive(Debug)]
+pub(super) struct Bed {
+    project: Option<Layered>,
+    more: Option<Owned>,
+    home: Layered,
+    tmp: Layered,
+}
+
+const HOME_MODE: u32 = 0o700;
+const TMP_MODE: u32 = 0o1777;
+
+impl Bed {
+    /// Makes them. `new` gives paths that nothing else has, below the server's own directory; `empty` is an empty directory.
+    /// They begin over what was frozen. `more` is for what may be mounted over its project later.
     pub(super) fn make(
         targets: Targets<'_>,
-        frozen: Option<&Frozen>,
         empty: &Path,
         new: &dyn Fn() -> PathBuf,
+        frozen: Frozen,
+        more: Option<Owned>,
     ) -> io::Result<Self> {
-        let of = |part: fn(&Frozen) -> &Vec<Arc<Owned>>| frozen.map(part).cloned();
-        let project = targets.project.map(|project| {
-            let frozen = of(|frozen| &frozen.project).unwrap_or_default();
-            Layered::make(new(), project.to_owned(), project.to_owned(), frozen, None)
-        });
-        let own = |target: &Path, frozen: Option<_>, mode| {
-            let frozen = frozen.unwrap_or_default();
-            Layered::make(
-                new(),
-                target.to_owned(),
-                empty.to_owned(),
-                frozen,
-                Some(mode),
-            )
+        let own = |target: &Path, frozen, mode| {
+            let (target, base) = (target.to_owned(), empty.to_owned());
+            Layered::over(make_own(new())?, target, base, frozen, Some(mode))
         };
+        let project = targets.project.map(|project| {
+            let (target, base) = (project.to_owned(), project.to_owned());
+            Layered::over(make_own(new())?, target, base, frozen.project, None)
+        });
         Ok(Self {
             project: project.transpose()?,
-            home: own(targets.home, of(|frozen| &frozen.home), 0o700)?,
-            tmp: own(Path::new("/tmp"), of(|frozen| &frozen.tmp), 0o1777)?,
+            more,
+            home: own(targets.home, frozen.home, HOME_MODE)?,
+            tmp: own(Path::new("/tmp"), frozen.tmp, TMP_MODE)?,
         })
     }
 
+    /// What is mounted of it.
+    pub(super) fn mounts(&self) -> Vec<Mount> {
+        let own = [&self.home, &self.tmp].into_iter().chain(&self.project);
+        own.map(Layered::mount).collect()
+    }
+
+    /// The layers of an environment that begins with them.
+    pub(super) fn lay(self) -> Laid {
+        let layers = Layers {
+            project: self.project,
+            home: self.home,
+            tmp: self.tmp,
+            _covered: Vec::new(),
+        };
+        Laid {
+            layers,
+            mounts: Vec::new(),
+            more: self.more,
+        }
+    }
+
+    /// The layers of an environment that begins over what was frozen, where these began over nothing.
+    pub(super) fn over(
+        self,
+        targets: Targets<'_>,
+        frozen: Frozen,
+        new: &dyn Fn() -> PathBuf,
+    ) -> io::Result<Laid> {
+        let mut mounts = Vec::new();
+        let mut covered = Vec::new();
+        let mut more = self.more;
+        let is_tmp_new = !frozen.tmp.is_empty();
+        // What lies below something that is mounted later would be covered.
+        let is_in_tmp = |target: &Path| is_tmp_new && target.starts_with(&self.tmp.target);
+        let is_home_new = !frozen.home.is_empty() || is_in_tmp(targets.home);
+        let is_hidden =
+            |project: &Path| is_in_tmp(project) || is_home_new && project.starts_with(targets.home);
+        let is_project_new = !frozen.project.is_empty() || targets.project.is_some_and(is_hidden);
+        let mut own = |ready: Layered, frozen: Vec<_>, mode, more: Option<Owned>| {
+            let Layered {
+                target, base, own, ..
+            } = ready;
+            covered.push(own);
+            let own = match more {
+                Some(more) => more,
+                None => make_own(new())?,
+            };
+            let layered = Layered::over(own, target, base, frozen, mode)?;
+            mounts.push(layered.mount());
+            io::Result::Ok(layered)
+        };
+        let project = match self.project {
+            Some(ready) if is_project_new => Some(own(ready, frozen.project, None, more.take())?),
+            project => project,
+        };
+        let home = match is_home_new {
+            true => own(self.home, frozen.home, Some(HOME_MODE), None)?,
+            false => self.home,
+        };
+        let tmp = match is_tmp_new {
+            true => own(self.tmp, frozen.tmp, Some(TMP_MODE), None)?,
+            false => self.tmp,
+        };
+        let layers = Layers {
+            project,
+            home,
+            tmp,
+            _covered: covered,
+        };
+        Ok(Laid {
+            layers,
+            mounts,
+            more,
+        })
+    }
+
+    /// The same where an environment goes on with the layers that it had.
+    pub(super) fn again(self, mut layers: Layers) -> io::Result<Laid> {
+        for layered in layers.all() {
+            layered.renew()?;
+        }
+        let mounts = layers.all().map(Layered::mount).collect();
+        let own = [self.home, self.tmp].into_iter().chain(self.project);
+        layers._covered = own.map(|layered| layered.own).collect();
+        Ok(Laid {
+            layers,
+            mounts,
+            more: self.more,
+        })
+    }
+}
+
+/// The layers of an environment that is about to begin.
+#[derive(Debug)]
+pub(super) struct Laid {
+    pub(super) layers: Layers,
+    /// What of them is still to be mounted.
+    pub(super) mounts: Vec<Mount>,
+    /// What was not needed.
+    pub(super) more: Option<Owned>,
+}
+
+impl Layers {
     /// Whether another layer would be too many.
     pub(super) fn is_deep(&self) -> bool {
         self.all()
@@ -232,6 +374,21 @@ impl Layers {
     /// All, in any order.
     pub(super) fn all(&self) -> impl Iterator<Item = &Layered> {
         [&self.home, &self.tmp].into_iter().chain(&self.project)
+    }
+
+    /// What was frozen of it, if nothing was written since. Nothing may write to it meanwhile.
+    pub(super) fn unwritten(&self) -> io::Result<Option<Frozen>> {
+        for layered in self.all() {
+            if layered.is_written()? {
+                return Ok(None);
+            }
+        }
+        let frozen = |layered: &Layered| layered.frozen.clone();
+        Ok(Some(Frozen {
+            project: self.project.as_ref().map(frozen).unwrap_or_default(),
+            home: frozen(&self.home),
+            tmp: frozen(&self.tmp),
+        }))
     }
 
     /// Copies all that was written. Nothing may write to it meanwhile.
@@ -246,7 +403,7 @@ impl Layers {
         })
     }
 
-    /// Freezes all that was written. Nothing may have them mounted.
+    /// Freezes all that was written. Nothing may have them mounted; what goes on begins over what this gives.
     pub(super) fn freeze(&mut self, new: &dyn Fn() -> PathBuf) -> io::Result<Frozen> {
         Ok(Frozen {
             project: match &mut self.project {

@@ -26,10 +26,11 @@ use super::{
     blueprint::{Blueprint, Ground as Drawn},
     checkout::Checkout,
     failure,
-    layers::{Frozen, Layers},
+    known::Wanted,
+    layers::Frozen,
     limits,
-    live::{Beginning, Ground, Lent, Live, Parts},
-    quota, secrets,
+    live::{Beginning, Ground, Lent, Live, Load, Over},
+    quota, secrets, spare,
     taken::freeze,
     told::Told,
 };
@@ -74,14 +75,23 @@ pub(super) async fn create(
             network: policy.judge_network(network)?,
             policy,
         };
-        let ground = Arc::new(ground(&worker, &wish, &*listener)?);
+        let ground = ground(&worker, &wish, &*listener)?;
         let (headers, not_had) = secrets::headers(&worker, &wish.policy, &wish.network);
         berth.headers = Arc::new(headers);
         let (allowed, mut warnings) = wish.policy.judge_limits(asked);
         warnings.extend(not_had);
         warnings.extend(limits::warnings(Some(&allowed), worker.controllers()));
         let settled = limits::settle(Some(allowed), worker.machine)?;
-        let live = launch(&worker, ground, None, None, &wish.network, berth, settled)?;
+        let nothing = Frozen::default();
+        let live = launch(
+            &worker,
+            ground,
+            nothing,
+            None,
+            &wish.network,
+            berth,
+            settled,
+        )?;
         Ok((wish, live, warnings))
     })
     .await?;
@@ -144,7 +154,12 @@ fn project_of(
 }
 
 /// Realises what was asked for.
-fn ground(shared: &Shared, wish: &Wish, listener: &dyn Listener) -> Result<Ground, Failure> {
+fn ground(shared: &Shared, wish: &Wish, listener: &dyn Listener) -> Result<Arc<Ground>, Failure> {
+    let wanted = Wanted::now(&wish.from, wish.project.as_deref(), &wish.network);
+    let known = shared.known.get(&wanted);
+    if let (Some(known), Source::Project | Source::Empty) = (&known, &wish.from) {
+        return Ok(known.clone());
+    }
     let context = &shared.context;
     let told = |failure: cli::Failure| failure::of("from", &failure);
     let local = Local::new(context);
@@ -166,7 +181,16 @@ fn ground(shared: &Shared, wish: &Wish, listener: &dyn Listener) -> Result<Groun
             Some((environment.view, manifest.environment))
         }
     };
-    stand_on(shared, realised, wish.project.as_deref(), &wish.network)
+    if let (Some(known), Some((view, _))) = (known, &realised)
+        && known.blueprint.view() == view
+    {
+        // What packages come to may be decided anew.
+        return Ok(known);
+    }
+    let ground = stand_on(shared, realised, wish.project.as_deref(), &wish.network)?;
+    let ground = Arc::new(ground);
+    shared.known.put(wanted, &ground);
+    Ok(ground)
 }
 
 /// What environments stand on, from a view that is there.
@@ -216,7 +240,7 @@ pub(super) fn stand_on(
 pub(super) fn launch(
     shared: &Shared,
     ground: Arc<Ground>,
-    frozen: Option<&Frozen>,
+    frozen: Frozen,
     beginning: Option<Beginning>,
     network: &Network,
     berth: Berth,
@@ -227,17 +251,14 @@ pub(super) fn launch(
         base: Base::now(),
         checkout: Checkout::of(ground.blueprint.targets().project),
     });
-    let new = || shared.fresh("layer");
-    let layers = Layers::make(ground.blueprint.targets(), frozen, &shared.empty, &new)
-        .map_err(|error| failure::internal("making the environment's directories", &error))?;
-    let parts = Parts {
+    let load = Load {
         ground,
-        layers,
+        over: Over::Frozen(frozen),
         beginning,
         berth,
         limits,
     };
-    Live::launch(shared, parts, network)
+    Live::launch(shared, load, network)
 }
 
 fn expiry(lasts: Option<Duration>) -> Option<Instant> {
@@ -252,6 +273,8 @@ fn lend(
 ) -> Arc<Lent> {
     let directory = live.parts.ground.blueprint.plan().command.directory.clone();
     let directory = directory.to_string_lossy().into_owned();
+    // Where one is asked for, another is likely to be.
+    let kind = (live.parts.ground.clone(), live.parts.limits.clone());
     let mut lent = make(EnvironmentId::random(), shared.count(), directory);
     lent.tally = live.parts.berth.tally.clone();
     lent.headers = live.parts.berth.headers.clone();
@@ -264,6 +287,7 @@ fn lend(
         .insert(lent.id.clone(), lent.clone());
     shared.changed.notify_one();
     quota::watch(shared);
+    spare::refill(shared, &kind.0, &kind.1);
     if let Some(expires) = lent.expires {
         let (weak, id) = (Arc::downgrade(shared), lent.id.clone());
         tokio::spawn(async move {
@@ -418,13 +442,10 @@ pub(super) async fn fork(
     let berths: Vec<_> = (0..request.count)
         .map(|_| Berth::like(shared, &origin.headers))
         .collect::<Result<_, _>>()?;
-    let taken = freeze(shared, &origin).await?;
-    let (worker, network) = (shared.clone(), origin.network.clone());
-    let forks = blocking(move || {
-        berths
-            .into_iter()
-            .map(|berth| taken.launch(&worker, &network, berth))
-            .collect::<Result<Vec<_>, _>>()
+    let forks = freeze(shared, &origin, move |shared, network, taken| {
+        let berths = berths.into_iter();
+        let forks = berths.map(|berth| taken.launch(shared, network, berth));
+        forks.collect::<Result<Vec<_>, _>>()
     })
     .await?;
     let mut environments = Vec::new();
@@ -480,7 +501,7 @@ pub(super) async fn snapshot(
     name: Option<String>,
 ) -> Result<Snapshot, Failure> {
     let lent = shared.environment(owner, id)?;
-    let taken = freeze(shared, &lent).await?;
+    let taken = freeze(shared, &lent, |_, _, taken| Ok(taken)).await?;
     let changes = super::project::count(&lent).await;
     let expires = expiry(lent.lasts);
     let snapshot = Arc::new(super::Snapshot {

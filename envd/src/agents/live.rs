@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeMap,
     net::TcpListener,
-    os::fd::OwnedFd,
-    sync::{Arc, PoisonError},
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,6 @@ use envd_agents::{
 use envd_shims::{
     Resident,
     cgroup::{Controller, Group},
-    compile,
     plan::Limit,
 };
 use envd_store::Hold;
@@ -32,8 +31,16 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared, berth::Berth, blueprint::Blueprint, checkout::Checkout, failure, inside::Inside,
-    layers::Layers, limits, quota::Meter, secrets,
+    Shared,
+    berth::Berth,
+    blueprint::Blueprint,
+    checkout::Checkout,
+    failure,
+    inside::Inside,
+    layers::{Frozen, Layers},
+    quota::Meter,
+    secrets,
+    spare::{Prepared, Ready},
 };
 use crate::config::EnvironmentSection;
 
@@ -58,6 +65,26 @@ pub(super) struct Parts {
     pub(super) beginning: Beginning,
     pub(super) berth: Berth,
     pub(super) limits: environment::Limits,
+}
+
+impl Parts {
+    /// To launch it again with.
+    pub(super) fn load(self, over: impl FnOnce(Layers) -> Over) -> Load {
+        let Self {
+            ground,
+            layers,
+            beginning,
+            berth,
+            limits,
+        } = self;
+        Load {
+            ground,
+            over: over(layers),
+            beginning,
+            berth,
+            limits,
+        }
+    }
 }
 
 /// What its project was when it began.
@@ -100,20 +127,38 @@ impl Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        let Some(resident) = self.0.take() else {
-            return;
-        };
-        let Ok(gone) = resident.pidfd().try_clone_to_owned() else {
-            return;
-        };
-        // Not by closing its connection alone: it may wait for a child that somebody inside has stopped.
-        let _ = rustix::process::pidfd_send_signal(&gone, rustix::process::Signal::KILL);
-        drop(resident);
-        // The kernel kills all that is inside; nothing in there can hold that up.
-        while let Err(rustix::io::Errno::INTR) =
-            poll(&mut [PollFd::new(&gone, PollFlags::IN)], None)
-        {}
+        if let Some(resident) = self.0.take() {
+            put_an_end(resident.pidfd());
+        }
     }
+}
+
+/// Ends a PID 1 and all that is inside, and waits until it is gone.
+pub(super) fn put_an_end(pidfd: BorrowedFd<'_>) {
+    // Not by closing its connection alone: it may wait for a child that somebody inside has stopped.
+    let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+    // The kernel kills all that is inside; nothing in there can hold that up.
+    while let Err(rustix::io::Errno::INTR) = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None) {
+    }
+}
+
+/// What an environment is launched over.
+#[derive(Debug)]
+pub(super) enum Over {
+    /// What was frozen; nothing, for a new one.
+    Frozen(Frozen),
+    /// What it had written to when it ran before.
+    Own(Box<Layers>),
+}
+
+/// What an environment is launched with beside what it stands on.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) ground: Arc<Ground>,
+    pub(super) over: Over,
+    pub(super) beginning: Beginning,
+    pub(super) berth: Berth,
+    pub(super) limits: environment::Limits,
 }
 
 /// The way out of an environment, which ends when this is dropped.
@@ -127,40 +172,51 @@ impl Drop for Proxy {
 }
 
 impl Live {
-    /// Launches one. Blocks; in a thread of a runtime, which is to serve its way out.
-    pub(super) fn launch(
-        shared: &Shared,
-        parts: Parts,
-        network: &Network,
-    ) -> Result<Self, Failure> {
-        let mut plan = parts.ground.blueprint.with(&parts.layers);
-        let controllers = shared.controllers();
-        limits::enforce(&mut plan, &parts.limits, controllers);
+    /// Launches one: one that was made ahead, where there is one of its kind. Blocks; in a thread of a runtime, which is to serve
+    /// its way out.
+    pub(super) fn launch(shared: &Shared, load: Load, network: &Network) -> Result<Self, Failure> {
+        let Load {
+            ground,
+            over,
+            beginning,
+            berth,
+            limits,
+        } = load;
         let step = "launching the environment";
-        let failed = |error: &dyn std::error::Error| failure::internal(step, error);
-        let groups = shared.groups.as_ref();
-        let group = groups.map(|groups| groups.make(&limits::of_group(&parts.limits)));
-        let group = group.transpose().map_err(|error| failed(&error))?;
-        let program = compile(&plan).map_err(|error| failed(&error))?;
-        let mut resident = shared
-            .launcher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .launch_in(&program, group.as_ref())
-            .map_err(|error| failed(&error))?;
+        let make = |frozen| Prepared::make(shared, &ground, &limits, frozen, None);
+        let spare = shared.spare.take(&ground, &limits);
+        let _launching = spare.is_none().then(|| shared.spare.launching());
+        let (prepared, over) = match (spare, over) {
+            (Some(spare), over) => (spare, Some(over)),
+            (None, Over::Frozen(frozen)) => (make(frozen)?, None),
+            (None, own) => (make(Frozen::default())?, Some(own)),
+        };
+        let Ready {
+            mut resident,
+            rlimits,
+            group,
+            layers,
+        } = prepared.finish(shared, over)?;
         let root = resident.take_root();
         let listening = resident.take_listening();
         let body = Body(Some(resident));
         let root =
             root.ok_or_else(|| failure::without_cause(step, "its root was not handed out"))?;
+        let parts = Parts {
+            ground,
+            layers,
+            beginning,
+            berth,
+            limits,
+        };
         let mut live = Self {
             body,
             root: Arc::new(root),
             _proxy: None,
             meter: Arc::default(),
             group: group.map(Arc::new),
-            holds_memory: controllers.contains(&Controller::Memory),
-            rlimits: plan.limits,
+            holds_memory: shared.controllers().contains(&Controller::Memory),
+            rlimits,
             parts,
         };
         if let (Network::Allow(names), Some(socket)) = (network, listening) {

@@ -6,6 +6,7 @@
 //! | `blueprint` | from a realised root to a plan |
 //! | `layers` | what is written inside: frozen, forked, put back |
 //! | `live`, `berth` | one environment and its PID 1, and what it keeps when it is launched anew |
+//! | `spare`, `known` | one that is made ahead, and what the last one stands on |
 //! | `limits`, `quota` | what it may take of the machine, and what it takes |
 //! | `lending`, `taken` | creating, forking, restoring and ending them; files as they were at a moment |
 //! | `command`, `ends`, `spool`, `terminal`, `commands` | commands and all that they wrote |
@@ -32,6 +33,7 @@ mod failure;
 mod files;
 mod grants;
 mod inside;
+mod known;
 mod layers;
 mod lending;
 mod limits;
@@ -45,6 +47,7 @@ mod quota;
 mod resources;
 mod secrets;
 mod service;
+mod spare;
 mod spool;
 mod taken;
 mod terminal;
@@ -79,7 +82,7 @@ pub use ends::Pipes;
 pub use grants::{Granted, Grants};
 pub use mechanisms::mechanisms;
 
-use self::{command::Running, live::Lent};
+use self::{command::Running, known::Known, live::Lent, spare::Spare};
 use crate::cli::{self, Context};
 
 /// Lends environments.
@@ -91,6 +94,8 @@ pub struct Lender(Arc<Shared>);
 struct Shared {
     lent: Mutex<All>,
     ports: ports::Ports,
+    spare: Spare,
+    known: Known,
     launcher: Mutex<Launcher>,
     /// Where control groups are made, if anywhere.
     groups: Option<Groups>,
@@ -163,6 +168,8 @@ impl Lender {
         Ok(Self(Arc::new(Shared {
             lent: Mutex::default(),
             ports: ports::Ports::default(),
+            spare: Spare::default(),
+            known: Known::default(),
             launcher: Mutex::new(launcher),
             groups,
             machine: limits::Machine::current(),
@@ -206,6 +213,7 @@ impl Lender {
             }
         }
         drop(all);
+        self.0.spare.close();
         self.0.place.remove();
     }
 }

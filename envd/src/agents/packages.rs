@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::{
     Shared, blocking, failure,
     lending::{self, stand_on},
-    live::{Lent, Live},
+    live::{Lent, Live, Over},
     told::Told,
 };
 use crate::{
@@ -141,7 +141,11 @@ pub(super) async fn add(
         }
         let mut parts = live.end();
         parts.ground = fresh;
-        *slot = Some(Live::launch(&worker, parts, &same.network)?);
+        *slot = Some(Live::launch(
+            &worker,
+            parts.load(|layers| Over::Own(Box::new(layers))),
+            &same.network,
+        )?);
         Ok(())
     })
     .await?;

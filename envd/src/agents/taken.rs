@@ -1,6 +1,6 @@
 //! The files of an environment at a moment, for what begins with them: forks, snapshots, and what is put back.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use envd_agents::service::{
     Failure,
@@ -13,8 +13,12 @@ use super::{
     blocking, failure,
     layers::{Frozen, MOST_FROZEN},
     lending::launch,
-    live::{Beginning, Ground, Lent, Live},
+    live::{Beginning, Ground, Lent, Live, Over, Parts},
 };
+use tokio::sync::OwnedRwLockWriteGuard;
+
+/// How long the answer has to go out before an environment is launched again, which takes a processor.
+const ANSWERED: Duration = Duration::from_millis(1);
 
 /// What was taken of an environment.
 #[derive(Clone, Debug)]
@@ -26,6 +30,15 @@ pub(super) struct Taken {
 }
 
 impl Taken {
+    fn of(parts: &Parts, frozen: Frozen) -> Self {
+        Self {
+            ground: parts.ground.clone(),
+            frozen,
+            beginning: parts.beginning.clone(),
+            limits: parts.limits.clone(),
+        }
+    }
+
     /// Launches another environment from it.
     pub(super) fn launch(
         &self,
@@ -38,7 +51,7 @@ impl Taken {
         launch(
             shared,
             ground,
-            Some(&self.frozen),
+            self.frozen.clone(),
             beginning,
             network,
             berth,
@@ -47,42 +60,92 @@ impl Taken {
     }
 }
 
-/// Freezes an environment's files and launches it again over them: two renames, whatever is in them. Where something runs inside,
-/// which that would end, everything is stopped for as long as it takes to copy them instead.
-pub(super) async fn freeze(shared: &Arc<Shared>, lent: &Arc<Lent>) -> Result<Taken, Failure> {
+/// Takes an environment's files as they are, and uses them. Where nothing runs in it that is a rename, whatever is in them: it ends,
+/// and is launched again over them, beside what is done next, for which nobody has to wait but who uses it. Where something
+/// runs inside, which that would end, everything is stopped for as long as it takes to copy them instead.
+pub(super) async fn freeze<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    lent: &Arc<Lent>,
+    then: impl FnOnce(&Shared, &Network, Taken) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     let mut slot = lent.live.clone().write_owned().await;
     let (shared, lent) = (shared.clone(), lent.clone());
     blocking(move || {
         let Some(live) = slot.take() else {
             return Err(Failure::no_such_environment(&lent.id));
         };
-        if live.parts.layers.is_deep() {
-            *slot = Some(live);
-            return Err(Failure::LimitReached {
+        let network = &lent.network;
+        let new = || shared.fresh("frozen");
+        let failed = |error: &io::Error| failure::internal("freezing its files", error);
+        let is_busy = live.is_busy();
+        let unwritten = match is_busy {
+            true => Ok(None),
+            false => live.parts.layers.unwritten(),
+        };
+        let is_deep = live.parts.layers.is_deep();
+        let taken = match unwritten {
+            Err(error) => Err(failed(&error)),
+            Ok(Some(frozen)) => Ok(Some(Taken::of(&live.parts, frozen))),
+            Ok(None) if is_deep => Err(Failure::LimitReached {
                 limit: "snapshots and forks of one environment, one after the other".to_owned(),
                 value: format!("{MOST_FROZEN}; apply its changes and create a new one"),
-            });
-        }
-        let new = || shared.fresh("frozen");
-        if live.is_busy() {
-            let taken = copy(&live, &new);
+            }),
+            Ok(None) if is_busy => copy(&live, &new).map(Some),
+            Ok(None) => Ok(None),
+        };
+        if let Some(taken) = taken.transpose() {
             *slot = Some(live);
-            return taken;
+            drop(slot);
+            return then(&shared, network, taken?);
         }
         let mut parts = live.end();
-        let frozen = parts.layers.freeze(&new);
-        let taken = |frozen| Taken {
-            ground: parts.ground.clone(),
-            frozen,
-            beginning: parts.beginning.clone(),
-            limits: parts.limits.clone(),
-        };
-        let frozen = frozen.map(taken);
-        // Whether or not it could be frozen, it goes on.
-        *slot = Some(Live::launch(&shared, parts, &lent.network)?);
-        frozen.map_err(|error| failure::internal("freezing its files", &error))
+        match parts.layers.freeze(&new) {
+            Ok(frozen) => {
+                let taken = Taken::of(&parts, frozen.clone());
+                let used = then(&shared, network, taken);
+                launch_again(shared, lent, slot, parts, frozen);
+                used
+            }
+            Err(error) => {
+                // It goes on all the same.
+                *slot = Some(Live::launch(
+                    &shared,
+                    parts.load(|layers| Over::Own(Box::new(layers))),
+                    network,
+                )?);
+                Err(failed(&error))
+            }
+        }
     })
     .await
+}
+
+/// Launches one over its frozen files. Who wants something of it waits.
+fn launch_again(
+    shared: Arc<Shared>,
+    lent: Arc<Lent>,
+    mut slot: OwnedRwLockWriteGuard<Option<Live>>,
+    parts: Parts,
+    frozen: Frozen,
+) {
+    let launch = move || {
+        let mut before = None;
+        let load = parts.load(|layers| {
+            before = Some(layers);
+            Over::Frozen(frozen)
+        });
+        match Live::launch(&shared, load, &lent.network) {
+            Ok(live) => *slot = Some(live),
+            // Whoever asks for it is told that it is gone.
+            Err(failure) => tracing::warn!(%failure, environment = %lent.id, "not launched again"),
+        }
+        drop(slot);
+        drop(before);
+    };
+    tokio::spawn(async move {
+        tokio::time::sleep(ANSWERED).await;
+        let _ = tokio::task::spawn_blocking(launch).await;
+    });
 }
 
 /// Copies the files of an environment that goes on. What runs inside stands still meanwhile: files that are half written are so
@@ -97,10 +160,5 @@ fn copy(live: &Live, new: &dyn Fn() -> PathBuf) -> Result<Taken, Failure> {
     let frozen = live.parts.layers.copy(new);
     drop(stopped);
     let frozen = frozen.map_err(|error| failure::internal("copying its files", &error))?;
-    Ok(Taken {
-        ground: live.parts.ground.clone(),
-        frozen,
-        beginning: live.parts.beginning.clone(),
-        limits: live.parts.limits.clone(),
-    })
+    Ok(Taken::of(&live.parts, frozen))
 }

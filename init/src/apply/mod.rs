@@ -5,9 +5,12 @@ mod place;
 use core::ffi::CStr;
 
 use crate::{
-    program::{Like, Operation, Program, Slot, Slots},
-    protocol::{DESCRIPTORS, Failure, ROOT, Stage},
-    sys::{self, Capabilities, Descriptor, Errno, constant::*},
+    program::{self, CONTINUED, Like, Operation, Operations, Program, Slot, Slots},
+    protocol::{
+        self, CONTINUE, CONTINUE_FILE, DESCRIPTORS, Failure, HALFWAY, LONGEST_PACKET, ROOT, Stage,
+    },
+    serve,
+    sys::{self, Capabilities, Descriptor, Errno, Region, constant::*},
 };
 
 /// Slots that a program can use.
@@ -46,17 +49,65 @@ impl Table {
     }
 }
 
-/// Carries out the operations of a program, in order. `owner` is the connection that descriptors are handed over on.
+/// Carries out the operations of a program, in order. `owner` is the connection that descriptors are handed over on, and that
+/// the second part of a program comes from that is continued.
 pub fn apply(program: &Program<'_>, owner: Descriptor) -> Result<Applied, Failure> {
     let mut table = Table([-1; SLOTS]);
     let mut applied = Applied { kept: 0 };
-    for (index, operation) in program.operations().enumerate() {
-        let index = index as u32;
-        let operation = operation.map_err(|_| Failure::at(Stage::Malformed, index, 0))?;
-        step(&operation, &mut table, &mut applied, owner)
-            .map_err(|error| Failure::at(Stage::Operation, index, error.0))?;
+    carry_out(program.operations(), &mut table, &mut applied, owner)?;
+    if program.header.flags & CONTINUED != 0 {
+        let mut packet = Region::new(LONGEST_PACKET)
+            .map_err(|error| Failure::at(Stage::Malformed, 0, error.0))?;
+        let mut file = None;
+        let rest = second_part(owner, &mut packet, &mut file)?;
+        carry_out(Operations::of(rest), &mut table, &mut applied, owner)?;
     }
     Ok(applied)
+}
+
+/// Waits for the second part of a program. Should the owner go instead, this process does.
+fn second_part<'r>(
+    owner: Descriptor,
+    packet: &'r mut Region,
+    file: &'r mut Option<Region>,
+) -> Result<&'r [u8], Failure> {
+    let malformed = Failure::at(Stage::Malformed, 0, 0);
+    let _ = sys::send(owner, &HALFWAY.to_ne_bytes(), &[]);
+    let received = loop {
+        match sys::receive(owner, packet.bytes_mut(), true) {
+            Ok(received) if received.length > 0 => break received,
+            Err(Errno(EINTR)) => {}
+            Ok(_) | Err(_) => sys::exit(125),
+        }
+    };
+    let bytes = packet.bytes().get(..received.length).ok_or(malformed)?;
+    let (_, body) = bytes.split_at_checked(4).ok_or(malformed)?;
+    match protocol::tag(bytes) {
+        Some(CONTINUE) => Ok(body),
+        Some(CONTINUE_FILE) if received.count == 1 => {
+            let length = body.try_into().map_err(|_| malformed)?;
+            let length = u32::from_ne_bytes(length);
+            let read = serve::contents(received.descriptors[0], length, program::LONGEST);
+            sys::close(received.descriptors[0]);
+            Ok(file.insert(read?).bytes())
+        }
+        _ => Err(malformed),
+    }
+}
+
+fn carry_out(
+    operations: Operations<'_>,
+    table: &mut Table,
+    applied: &mut Applied,
+    owner: Descriptor,
+) -> Result<(), Failure> {
+    for (index, operation) in operations.enumerate() {
+        let index = index as u32;
+        let operation = operation.map_err(|_| Failure::at(Stage::Malformed, index, 0))?;
+        step(&operation, table, applied, owner)
+            .map_err(|error| Failure::at(Stage::Operation, index, error.0))?;
+    }
+    Ok(())
 }
 
 fn step(

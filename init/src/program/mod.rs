@@ -12,7 +12,7 @@ pub use field::{Field, Reader, Sink, Slot, Slots};
 pub use operation::{Like, Operation};
 
 /// The first four bytes: the format and its version.
-pub const MAGIC: u32 = u32::from_le_bytes(*b"EDP2");
+pub const MAGIC: u32 = u32::from_le_bytes(*b"EDP3");
 
 /// The longest program that is taken, in bytes.
 pub const LONGEST: usize = 4 << 20;
@@ -21,13 +21,15 @@ pub const LONGEST: usize = 4 << 20;
 pub const MAPS_FROM_OUTSIDE: u32 = 1;
 /// setgroups(2) stays allowed.
 pub const GROUPS_ALLOWED: u32 = 2;
+/// More operations come from the owner, once it asks for them ([`crate::protocol::CONTINUE`]).
+pub const CONTINUED: u32 = 4;
 
 /// The beginning of a program: what is needed to make the process that carries it out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header<'p> {
     /// Flags of clone3(2): the namespaces.
     pub namespaces: u64,
-    /// [`MAPS_FROM_OUTSIDE`], [`GROUPS_ALLOWED`].
+    /// [`MAPS_FROM_OUTSIDE`], [`GROUPS_ALLOWED`], [`CONTINUED`].
     pub flags: u32,
     /// What is written to `uid_map`.
     pub uid_map: &'p CStr,
@@ -86,6 +88,13 @@ impl Header<'_> {
 /// An iterator over the operations of a program; it ends with the first that is malformed.
 #[derive(Clone, Debug)]
 pub struct Operations<'p>(Reader<'p>);
+
+impl<'p> Operations<'p> {
+    /// Those that follow a program without being in it.
+    pub fn of(bytes: &'p [u8]) -> Self {
+        Operations(Reader::new(bytes))
+    }
+}
 
 impl<'p> Iterator for Operations<'p> {
     type Item = Result<Operation<'p>, Malformed>;

@@ -4,6 +4,7 @@
 //! The program depends on the plan but for its command, on the caller's ids, on the root's own directories and links, and on
 //! the kernel's Landlock; not on the command, its environment or the current directory. So one can be kept and used again.
 
+mod begun;
 mod devices;
 mod mounts;
 mod plant;
@@ -22,6 +23,8 @@ use envd_init::program::{
     Field, GROUPS_ALLOWED, Header, Like, MAPS_FROM_OUTSIDE, Operation, Slot, Slots,
 };
 
+pub use begun::{Begun, begin};
+
 use crate::{
     error::{LaunchError, SetupError},
     ids::{Caller, Existing, Maps},
@@ -29,6 +32,7 @@ use crate::{
     running::Downgrade,
     target,
 };
+use mounts::Source;
 
 /// Where the root is assembled: any directory that every host has will do. What it held is covered, in the new namespace
 /// only; the plan's sources are opened before.
@@ -90,20 +94,25 @@ pub fn compile(plan: &Plan) -> Result<Program, LaunchError> {
 /// The same for the terminal with this name on the host.
 pub fn compile_on(plan: &Plan, terminal: Option<&Path>) -> Result<Program, LaunchError> {
     check(plan)?;
-    let mut compiler = Compiler::new(plan, Caller::current(), namespaces(plan))?;
+    let mut compiler = Compiler::new(plan, Caller::current(), namespaces(plan), 0)?;
     compiler.terminal = terminal;
-    compiler.root_and_mounts()?;
+    let mounts = compiler.root()?;
+    for (mount, source) in mounts {
+        compiler.mount(mount, source)?;
+    }
+    compiler.names_and_network()?;
+    compiler.enter();
     compiler.privileges()?;
-    Ok(compiler.finish())
+    Ok(compiler.program())
 }
 
 /// Compiles what a process gives up that joins an environment of this plan, so that it may do there what those may that were
 /// started in it.
 pub fn compile_joining(plan: &Plan) -> Result<Program, LaunchError> {
     check(plan)?;
-    let mut compiler = Compiler::new(plan, Caller::current(), 0)?;
+    let mut compiler = Compiler::new(plan, Caller::current(), 0, 0)?;
     compiler.privileges()?;
-    Ok(compiler.finish())
+    Ok(compiler.program())
 }
 
 struct Compiler<'p> {
@@ -132,11 +141,17 @@ struct Stage {
 }
 
 impl<'p> Compiler<'p> {
-    fn new(plan: &'p Plan, caller: Caller, namespaces: u64) -> Result<Self, LaunchError> {
+    /// With these namespaces, and these flags of a program beside those that follow from the plan.
+    fn new(
+        plan: &'p Plan,
+        caller: Caller,
+        namespaces: u64,
+        flags: u32,
+    ) -> Result<Self, LaunchError> {
         let mut downgrades = Vec::new();
         let (maps, outside) = maps(plan, caller, &mut downgrades);
         let (uid_map, gid_map) = (text(&maps.uid)?, text(&maps.gid)?);
-        let mut flags = 0;
+        let mut flags = flags;
         if outside {
             flags |= MAPS_FROM_OUTSIDE;
         }
@@ -166,15 +181,6 @@ impl<'p> Compiler<'p> {
         })
     }
 
-    fn finish(self) -> Program {
-        Program {
-            bytes: self.bytes,
-            origins: self.origins,
-            downgrades: self.downgrades,
-            namespaces: self.namespaces,
-        }
-    }
-
     /// A slot that nothing else uses.
     fn slot(&mut self) -> Slot {
         self.slots += 1;
@@ -187,33 +193,37 @@ impl<'p> Compiler<'p> {
         self.origins.push(origin);
     }
 
-    fn root_and_mounts(&mut self) -> Result<(), LaunchError> {
+    fn program(self) -> Program {
+        Program {
+            bytes: self.bytes,
+            origins: self.origins,
+            downgrades: self.downgrades,
+            namespaces: self.namespaces,
+        }
+    }
+
+    /// Opens all sources and assembles the root; gives what is still to be mounted, in order.
+    fn root(&mut self) -> Result<Vec<(&'p Mount, Source)>, LaunchError> {
         let plan = self.plan;
-        let none = crate::Errno(0);
         self.push(
             Operation::MakePrivate {},
-            SetupError::Propagation { source: none },
+            SetupError::Propagation {
+                source: crate::Errno(0),
+            },
         );
         let sources = self.open_root()?;
         let opened = self.open_sources()?;
         self.make_stage()?;
         let planted = self.assemble(&sources)?;
-        let sourced = plan.mounts.iter().zip(opened);
-        for ((mount, source), _) in sourced.zip(planted).filter(|(_, planted)| !planted) {
-            self.mount(mount, source)?;
-        }
-        let pivot = SetupError::Pivot {
-            call: "pivot_root".to_owned(),
-            source: none,
-        };
-        self.push(Operation::Pivot { root: self.root }, pivot);
-        if plan.hand_root {
-            let root = self.root;
-            self.push(
-                Operation::HandRoot { root },
-                SetupError::HandRoot { source: none },
-            );
-        }
+        let sourced = plan.mounts.iter().zip(opened).zip(planted);
+        let left = sourced.filter(|(_, planted)| !planted);
+        Ok(left.map(|(sourced, _)| sourced).collect())
+    }
+
+    /// The host name, and what there is of a network.
+    fn names_and_network(&mut self) -> Result<(), LaunchError> {
+        let plan = self.plan;
+        let none = crate::Errno(0);
         if plan.namespaces.uts && !plan.hostname.is_empty() {
             let name = text(&plan.hostname)?;
             let origin = SetupError::HostName {
@@ -233,6 +243,23 @@ impl<'p> Compiler<'p> {
             self.push(Operation::Listen { port }, origin);
         }
         Ok(())
+    }
+
+    /// Makes the root `/`, after which nothing of the host can be opened any more.
+    fn enter(&mut self) {
+        let none = crate::Errno(0);
+        let pivot = SetupError::Pivot {
+            call: "pivot_root".to_owned(),
+            source: none,
+        };
+        self.push(Operation::Pivot { root: self.root }, pivot);
+        if self.plan.hand_root {
+            let root = self.root;
+            self.push(
+                Operation::HandRoot { root },
+                SetupError::HandRoot { source: none },
+            );
+        }
     }
 
     fn open_root(&mut self) -> Result<Sources, LaunchError> {

@@ -69,6 +69,7 @@ fn source_error(path: &Path, target: &Path) -> SetupError {
 }
 
 /// What of the host a mount needs, opened.
+#[derive(Clone, Debug)]
 pub(super) enum Source {
     None,
     /// A copy of its mounts.
@@ -128,7 +129,11 @@ impl Compiler<'_> {
         })
     }
 
-    fn open_directory(&mut self, path: &Path, target: &Path) -> Result<Slot, LaunchError> {
+    pub(super) fn open_directory(
+        &mut self,
+        path: &Path,
+        target: &Path,
+    ) -> Result<Slot, LaunchError> {
         let to = self.slot();
         let operation = Operation::OpenDirectory {
             to,
@@ -166,7 +171,7 @@ impl Compiler<'_> {
                     upper,
                     work,
                 },
-            ) => self.overlay(&lowers, upper, work, paths, target),
+            ) => self.overlay((&lowers, upper, work), paths, target, true),
             (Mount::Bind { .. } | Mount::Scratch { .. } | Mount::Overlay { .. }, _) => {
                 unreachable!("the sources were opened for these mounts")
             }
@@ -304,16 +309,17 @@ impl Compiler<'_> {
         // One that cannot be looked at cannot be opened either, which is said then.
         let mode = fs::metadata(source).map_or(0o755, |found| found.mode() & 0o7777);
         let (upper, work) = self.pair(mode)?;
-        self.overlay(&[lower], upper, work, &[source.to_owned()], target)
+        // Its upper layer is in memory, where there is no disk to wait for.
+        let layers = (&[lower][..], upper, work);
+        self.overlay(layers, &[source.to_owned()], target, false)
     }
 
     fn overlay(
         &mut self,
-        lowers: &[Slot],
-        upper: Slot,
-        work: Slot,
+        (lowers, upper, work): (&[Slot], Slot, Slot),
         paths: &[PathBuf],
         target: &Path,
+        volatile: bool,
     ) -> Result<(), LaunchError> {
         let place = self.ensure(target, Like::Directory)?;
         let packed: Vec<u8> = lowers
@@ -326,7 +332,7 @@ impl Compiler<'_> {
             work,
             on: place,
             path: c"",
-            volatile: false,
+            volatile,
         };
         let origin = SetupError::Overlay {
             target: target.to_owned(),

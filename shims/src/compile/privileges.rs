@@ -52,8 +52,29 @@ const RECORDED: &[libc::c_long] = &[
 
 impl Compiler<'_> {
     pub(super) fn privileges(&mut self) -> Result<(), LaunchError> {
+        self.confine()?;
+        self.restrict()
+    }
+
+    /// What commands keep of capabilities. PID 1 itself keeps what it needs.
+    pub(super) fn confine(&mut self) -> Result<(), LaunchError> {
+        let kept = Kept::parse(&self.plan.privileges.capabilities)?;
+        let origin = SetupError::Capabilities {
+            what: "bounding, inheritable or ambient set".to_owned(),
+            source: Errno(0),
+        };
+        let operation = Operation::Confine {
+            kept: kept.mask(),
+            last: Kept::last(),
+            secure_bits: kept.secure_bits(self.plan.ids.uid),
+        };
+        self.push(operation, origin);
+        Ok(())
+    }
+
+    /// After which nothing can be mounted any more.
+    pub(super) fn restrict(&mut self) -> Result<(), LaunchError> {
         let privileges = &self.plan.privileges;
-        let kept = Kept::parse(&privileges.capabilities)?;
         let domain = privileges.landlock.as_ref().and_then(|landlock| {
             let (domain, missing) = Domain::new(landlock);
             self.downgrades.extend(missing);
@@ -63,16 +84,6 @@ impl Compiler<'_> {
             None => None,
             Some(domain) => Some(self.ruleset(domain)?),
         };
-        let failed = |what: &str| SetupError::Capabilities {
-            what: what.to_owned(),
-            source: Errno(0),
-        };
-        let operation = Operation::Confine {
-            kept: kept.mask(),
-            last: Kept::last(),
-            secure_bits: kept.secure_bits(self.plan.ids.uid),
-        };
-        self.push(operation, failed("bounding, inheritable or ambient set"));
         let origin = SetupError::Protect {
             call: "PR_SET_NO_NEW_PRIVS".to_owned(),
             source: Errno(0),

@@ -16,13 +16,13 @@ use envd_shims::{
 
 use crate::harness::{Caller, Place};
 
-fn plan() -> (Place, Plan) {
+pub(crate) fn plan() -> (Place, Plan) {
     let place = Place::new(Caller::Same);
     let plan = place.plan("true", &[]);
     (place, plan)
 }
 
-fn command(plan: &Plan, words: &[&str]) -> Command {
+pub(crate) fn command(plan: &Plan, words: &[&str]) -> Command {
     Command {
         program: words[0].into(),
         arguments: words[1..].iter().map(Into::into).collect(),
@@ -32,14 +32,14 @@ fn command(plan: &Plan, words: &[&str]) -> Command {
 }
 
 /// A command that runs, and what it writes.
-struct Started {
+pub(crate) struct Started {
     command: Command,
     connection: OwnedFd,
     output: File,
 }
 
 impl Started {
-    fn new(resident: &Resident, command: Command) -> Self {
+    pub(crate) fn new(resident: &Resident, command: Command) -> Self {
         let (ours, theirs) = connection().unwrap();
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let null = File::open("/dev/null").unwrap();
@@ -63,7 +63,7 @@ impl Started {
         Said::of(&packet[..length], &self.command)
     }
 
-    fn status(&self) -> i32 {
+    pub(crate) fn status(&self) -> i32 {
         assert!(matches!(self.next(), Said::Report(Report::Started(1..))));
         match self.next() {
             Said::Report(Report::Ended(status)) => status,
@@ -76,14 +76,14 @@ impl Started {
         rustix::net::send(&self.connection, &order.encode(), flags).unwrap();
     }
 
-    fn text(mut self) -> String {
+    pub(crate) fn text(mut self) -> String {
         let mut text = String::new();
         self.output.read_to_string(&mut text).unwrap();
         text
     }
 }
 
-fn gone(resident: Resident) {
+pub(crate) fn gone(resident: Resident) {
     let pidfd = resident.pidfd().try_clone_to_owned().unwrap();
     drop(resident);
     let mut polled = [rustix::event::PollFd::new(

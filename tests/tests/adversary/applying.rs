@@ -462,7 +462,8 @@ fn layers_are_closed_to_other_users() {
             .flatten()
             .filter(|entry| entry.file_name().to_string_lossy().starts_with("layer"))
             .collect();
-        assert_eq!(layers.len(), 3);
+        // Three of its own, and those of one that is made ahead.
+        assert!(layers.len() >= 3, "{layers:?}");
         closed |= layers
             .iter()
             .all(|layer| layer.metadata().unwrap().mode() & 0o077 == 0);

@@ -366,9 +366,12 @@ fn a_killed_client_and_a_killed_pid_1() {
         let watch = Watch::start(&ground);
         let (mut agent, environment) = ground.agent();
         deaf(&mut agent, &environment);
+        // Its own, and that of an environment that is made ahead, which is not lent after that.
         let first = inits(agent.pid());
-        assert_eq!(first.len(), 1, "{first:?}");
-        kill(first[0], Signal::SIGKILL).unwrap();
+        assert!((1..=2).contains(&first.len()), "{first:?}");
+        for pid in first {
+            kill(pid, Signal::SIGKILL).unwrap();
+        }
         let gone = agent.fails("command_run", on(&environment, json!({"command": "true"})));
         assert!(gone.contains("environment"), "{gone}");
         watch_processes(&watch, agent.pid(), &ground, "PID 1 killed");

@@ -1,0 +1,95 @@
+//! What the last environment stands on, which is what the next one does as long as no file has changed that it comes from.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use envd_agents::service::environment::{Network, Source};
+use rustix::fs::{AtFlags, CWD, statat};
+
+use super::live::Ground;
+
+/// Files of the machine that a plan depends on.
+const MACHINE: [&str; 5] = [
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/localtime",
+    "/etc/passwd",
+    "/etc/group",
+];
+/// Files of a project that its environment depends on.
+const PROJECT: [&str; 2] = ["envd.toml", "envd.lock"];
+
+/// A file: another one in its place, or other bytes in it, show.
+type Mark = (u64, u64, i64, i64, u64, i64, u64);
+
+fn mark(path: &Path) -> Option<Mark> {
+    let found = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some((
+        found.st_dev,
+        found.st_ino,
+        found.st_size,
+        found.st_mtime,
+        found.st_mtime_nsec,
+        found.st_ctime,
+        found.st_ctime_nsec,
+    ))
+}
+
+/// What an environment was asked for, and what there was then.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Wanted {
+    from: Source,
+    project: Option<PathBuf>,
+    network: Network,
+    marks: Vec<Option<Mark>>,
+    name: String,
+}
+
+impl Wanted {
+    /// Looks at the files; to be done before any of them is read.
+    pub(super) fn now(from: &Source, project: Option<&Path>, network: &Network) -> Self {
+        let own = PROJECT
+            .iter()
+            .filter_map(|name| Some(mark(&project?.join(name))));
+        let machine = MACHINE.iter().map(|path| mark(Path::new(path)));
+        Self {
+            from: from.clone(),
+            project: project.map(Path::to_owned),
+            network: network.clone(),
+            marks: machine.chain(own).collect(),
+            name: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+        }
+    }
+}
+
+/// The last one.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<Option<(Wanted, Arc<Ground>)>>);
+
+impl Known {
+    fn last(&self) -> MutexGuard<'_, Option<(Wanted, Arc<Ground>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was made of the same.
+    pub(super) fn get(&self, wanted: &Wanted) -> Option<Arc<Ground>> {
+        let last = self.last();
+        let (known, ground) = last.as_ref()?;
+        (known == wanted).then(|| ground.clone())
+    }
+
+    /// Remembers it.
+    pub(super) fn put(&self, wanted: Wanted, ground: &Arc<Ground>) {
+        *self.last() = Some((wanted, ground.clone()));
+    }
+
+    /// Lets go of it, and so of the view that it holds.
+    pub(super) fn forget(&self) {
+        self.last().take();
+    }
+}

@@ -1,0 +1,356 @@
+//! An environment that is made ahead, like the last that was asked for, up to the point where its PID 1 enters its root.
+//!
+//! It is made when the answer to whoever asked is out, and waits for a minute at most. In it there is nothing but its PID 1. Its project is
+//! mounted, and nobody has looked for anything in it: what is there when it is used is what is seen. An environment that begins
+//! with what another has written has its own overlays mounted over those that are there.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
+    path::Path,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use envd_agents::service::{Failure, environment::Limits};
+use envd_shims::{Halfway, Resident, begin, cgroup::Group, plan::Limit};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{
+    Shared, failure,
+    layers::{Bed, Frozen, Laid, Layers, Owned, make_own},
+    limits,
+    live::{Ground, Over, put_an_end},
+};
+
+/// How long making one waits: what was just asked for goes first, and the command that is likely to follow.
+const MOMENT: Duration = Duration::from_millis(3);
+/// How long one that is being made is waited for. It takes less than to make another beside it.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// How long one waits to be used, and what it stands on is remembered.
+const SPARE_TIME: Duration = Duration::from_secs(60);
+
+/// The first part of an environment.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    body: Begun,
+    ground: Arc<Ground>,
+    limits: Limits,
+    rlimits: BTreeMap<Limit, u64>,
+    /// What its project's directory was when it was mounted, if it has one.
+    project: Option<Identity>,
+    /// After the body: it can be taken away when nobody is in it.
+    group: Option<Group>,
+    /// After the body: nothing may have them mounted when they go.
+    bed: Bed,
+}
+
+/// Its PID 1, gone when this is dropped.
+#[derive(Debug)]
+struct Begun(Option<Halfway>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let Some(halfway) = self.0.take() {
+            put_an_end(halfway.pidfd());
+        }
+    }
+}
+
+/// Whether a process has not ended, whoever might have ended it.
+fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
+    let now = Timespec::default();
+    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)) == Ok(0)
+}
+
+/// By which a directory is known again: its device and inode, and what the top of an overlay has of it.
+type Identity = (u64, u64, u32, u32, u32);
+
+fn identity(directory: &Path) -> Option<Identity> {
+    let found = std::fs::metadata(directory).ok()?;
+    Some((
+        found.dev(),
+        found.ino(),
+        found.mode(),
+        found.uid(),
+        found.gid(),
+    ))
+}
+
+fn no_directories(error: io::Error) -> Failure {
+    failure::internal("making the environment's directories", &error)
+}
+
+/// An environment that is made.
+pub(super) struct Ready {
+    pub(super) resident: Resident,
+    pub(super) rlimits: BTreeMap<Limit, u64>,
+    pub(super) group: Option<Group>,
+    pub(super) layers: Layers,
+}
+
+impl Prepared {
+    /// Begins to make one. Does not wait for what its PID 1 does.
+    pub(super) fn make(
+        shared: &Shared,
+        ground: &Arc<Ground>,
+        limits: &Limits,
+        frozen: Frozen,
+        more: Option<Owned>,
+    ) -> Result<Self, Failure> {
+        let step = "launching the environment";
+        let failed = |error: &dyn std::error::Error| failure::internal(step, error);
+        let targets = ground.blueprint.targets();
+        let project = targets.project.and_then(identity);
+        let new = || shared.fresh("layer");
+        let bed = Bed::make(targets, &shared.empty, &new, frozen, more).map_err(no_directories)?;
+        let mut plan = ground.blueprint.with(&bed);
+        limits::enforce(&mut plan, limits, shared.controllers());
+        let groups = shared.groups.as_ref();
+        let group = groups.map(|groups| groups.make(&limits::of_group(limits)));
+        let group = group.transpose().map_err(|error| failed(&error))?;
+        let begun = begin(&plan, &shared.place.path()).map_err(|error| failed(&error))?;
+        let halfway = shared
+            .launcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .begin(begun, group.as_ref())
+            .map_err(|error| failed(&error))?;
+        Ok(Self {
+            body: Begun(Some(halfway)),
+            ground: ground.clone(),
+            limits: limits.clone(),
+            rlimits: plan.limits,
+            project,
+            group,
+            bed,
+        })
+    }
+
+    /// Waits until there is nothing left to do before it is used.
+    fn wait(&mut self) -> Result<(), Failure> {
+        let waited = self.body.0.as_mut().map_or(Ok(()), Halfway::wait);
+        waited.map_err(|error| failure::internal("launching the environment", &error))
+    }
+
+    /// Whether it is what would be made now.
+    fn is_for(&self, ground: &Arc<Ground>, limits: &Limits) -> bool {
+        let project = self.ground.blueprint.targets().project;
+        let halfway = self.body.0.as_ref();
+        halfway.is_some_and(|halfway| is_alive(halfway.pidfd()))
+            && Arc::ptr_eq(&self.ground, ground)
+            && self.limits == *limits
+            && self.project == project.and_then(identity)
+    }
+
+    /// Makes the rest of it; `over` what it does not begin with as it is.
+    pub(super) fn finish(self, shared: &Shared, over: Option<Over>) -> Result<Ready, Failure> {
+        let step = "launching the environment";
+        let failed = |error: &dyn std::error::Error| failure::internal(step, error);
+        let Self {
+            mut body,
+            ground,
+            rlimits,
+            group,
+            bed,
+            ..
+        } = self;
+        let targets = ground.blueprint.targets();
+        let laid = match over {
+            None => Ok(bed.lay()),
+            Some(Over::Frozen(frozen)) => bed.over(targets, frozen, &|| shared.fresh("layer")),
+            Some(Over::Own(layers)) => bed.again(*layers),
+        };
+        let Laid {
+            layers,
+            mounts,
+            more,
+        } = laid.map_err(no_directories)?;
+        shared.spare.keep(more);
+        let halfway = body
+            .0
+            .take()
+            .ok_or_else(|| failure::without_cause(step, "it was used before"))?;
+        let rest = halfway.begun().rest(&mounts);
+        let finished = rest.and_then(|rest| halfway.finish(&rest));
+        let resident = finished.map_err(|error| failed(&error))?;
+        Ok(Ready {
+            resident,
+            rlimits,
+            group,
+            layers,
+        })
+    }
+}
+
+/// The one that waits.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    state: Mutex<State>,
+    /// One that was being made is there, or will not be.
+    made: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    prepared: Option<Prepared>,
+    /// A directory for the next one that the last had no need of.
+    more: Option<Owned>,
+    used: Option<Instant>,
+    /// Environments that are being launched without one.
+    launching: usize,
+    /// One will be made.
+    wanted: bool,
+    /// One is made just now.
+    making: bool,
+    /// Somebody waits for that one.
+    awaited: bool,
+    /// Somebody waits for the time to drop it.
+    watched: bool,
+    /// Nothing is made any more.
+    closed: bool,
+}
+
+impl Spare {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It, where it is of this kind.
+    pub(super) fn take(&self, ground: &Arc<Ground>, limits: &Limits) -> Option<Prepared> {
+        let mut state = self.state();
+        if state.making && !state.awaited {
+            state.awaited = true;
+            let waits = |state: &mut State| state.making;
+            let waited = self.made.wait_timeout_while(state, PATIENCE, waits);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.awaited = false;
+        }
+        match &state.prepared {
+            Some(prepared) if prepared.is_for(ground, limits) => state.prepared.take(),
+            _ => None,
+        }
+    }
+
+    /// As long as what this gives is there, none is made.
+    pub(super) fn launching(&self) -> Launching<'_> {
+        self.state().launching += 1;
+        Launching(self)
+    }
+
+    /// Keeps a directory for the next one.
+    fn keep(&self, more: Option<Owned>) {
+        let mut state = self.state();
+        if state.more.is_none() && !state.closed {
+            state.more = more;
+        }
+    }
+
+    /// Ends it. There will be none any more.
+    pub(super) fn close(&self) {
+        let prepared = {
+            let mut state = self.state();
+            state.closed = true;
+            (state.prepared.take(), state.more.take())
+        };
+        drop(prepared);
+    }
+}
+
+/// An environment that somebody waits for is being launched.
+pub(super) struct Launching<'s>(&'s Spare);
+
+impl Drop for Launching<'_> {
+    fn drop(&mut self) {
+        self.0.state().launching -= 1;
+    }
+}
+
+/// Makes one of this kind a moment from now, or when nobody waits for another any more, unless there is one.
+pub(super) fn refill(shared: &Arc<Shared>, ground: &Arc<Ground>, limits: &Limits) {
+    {
+        let mut state = shared.spare.state();
+        state.used = Some(Instant::now());
+        if state.closed || std::mem::replace(&mut state.wanted, true) {
+            return;
+        }
+        if !std::mem::replace(&mut state.watched, true) {
+            let weak = Arc::downgrade(shared);
+            tokio::spawn(async move {
+                while let Some(left) = weak.upgrade().and_then(|shared| time_left(&shared)) {
+                    tokio::time::sleep(left).await;
+                }
+            });
+        }
+    }
+    let (weak, ground, limits) = (Arc::downgrade(shared), ground.clone(), limits.clone());
+    tokio::spawn(async move {
+        let shared = loop {
+            tokio::time::sleep(MOMENT).await;
+            let Some(shared) = weak.upgrade() else { return };
+            if shared.spare.state().launching == 0 {
+                break shared;
+            }
+        };
+        let made = tokio::task::spawn_blocking(move || make(&shared, &ground, &limits));
+        if let Ok(Err(failure)) = made.await {
+            // Whoever asks next is told.
+            tracing::warn!(%failure, "no environment can be made ahead");
+        }
+    });
+}
+
+fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<(), Failure> {
+    let (old, more) = {
+        let mut state = shared.spare.state();
+        state.wanted = false;
+        let is_there = state
+            .prepared
+            .as_ref()
+            .is_some_and(|prepared| prepared.is_for(ground, limits));
+        if is_there || state.making || state.closed {
+            return Ok(());
+        }
+        state.making = true;
+        (state.prepared.take(), state.more.take())
+    };
+    drop(old);
+    let make = || {
+        let more = match more {
+            Some(more) => more,
+            None => make_own(shared.fresh("layer")).map_err(no_directories)?,
+        };
+        let nothing = Frozen::default();
+        let mut prepared = Prepared::make(shared, ground, limits, nothing, Some(more))?;
+        prepared.wait()?;
+        Ok(prepared)
+    };
+    let made = make();
+    let mut state = shared.spare.state();
+    state.making = false;
+    shared.spare.made.notify_all();
+    let prepared = made?;
+    if state.closed {
+        drop(state);
+        drop(prepared);
+    } else {
+        state.prepared = Some(prepared);
+    }
+    Ok(())
+}
+
+/// How long it still waits. `None`: not at all, and it is gone.
+fn time_left(shared: &Shared) -> Option<Duration> {
+    let mut state = shared.spare.state();
+    let used = state.used.map_or(SPARE_TIME, |used| used.elapsed());
+    if let Some(left) = SPARE_TIME.checked_sub(used).filter(|left| !left.is_zero()) {
+        return Some(left);
+    }
+    state.watched = false;
+    let prepared = (state.prepared.take(), state.more.take());
+    drop(state);
+    shared.known.forget();
+    drop(prepared);
+    None
+}

@@ -149,7 +149,7 @@ impl Drop for Served {
 /// anybody else on the machine; a token guessed or cut.
 /// Must happen: 401 without the whole token, 403 for a strange Host or Origin even with it.
 /// Guard: `Door::answer` and `protocol` in `agents/src/mcp/http.rs`.
-/// Seen to fail: Origin, with `enforce_origin_validation` left out; Host and token not checked.
+/// Seen to fail: Origin, with `enforce_origin_validation` left out; with any token admitted; Host not checked.
 #[test]
 fn rebinding_foreign_origins_and_tokens_over_http() {
     let Some(ground) = one() else { return };
@@ -209,7 +209,7 @@ fn rebinding_foreign_origins_and_tokens_over_http() {
 /// Gain: another machine drives the server, or another user of this one sees what it is told.
 /// Must happen: it listens on loopback alone, and the token is neither in its arguments nor shown when it was given.
 /// Guard: `HttpServer::bind` (`agents/src/mcp/http.rs`), `http` in `envd/src/cli/agent.rs`.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with `bind` taking any address it does not come to its end.
 #[test]
 fn addresses_that_others_reach() {
     let Some(ground) = one() else { return };
@@ -496,7 +496,7 @@ fn messages_that_are_none() {
 /// Gain: the machine's memory, by a message that never ends.
 /// Must happen: the server stops reading it at a bound, and ends in order.
 /// Guard: `MOST_MESSAGE` in `agents/src/mcp/stdio.rs`.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with `MOST_MESSAGE` of 4 GiB.
 #[test]
 fn a_message_without_an_end() {
     let Some(ground) = one() else { return };

@@ -129,7 +129,7 @@ fn ways_past_the_proxy() {
 /// Gain: a list that is empty taken for one that is absent (CVE-2025-66479), and either for everything.
 /// Must happen: an empty one reaches nothing, and says so.
 /// Guard: `Allowlist::check` (`agents/src/egress/allowlist.rs`).
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with an empty list that allows all.
 #[test]
 fn an_empty_list() {
     for ground in everyone() {
@@ -287,7 +287,7 @@ fn the_proxy_of_somebody_else() {
 /// Must happen: what is allowed passes; each of these is refused before a byte is sent.
 /// Guard: `Reach::check` and `check_ends` (`agents/src/egress/address.rs`), one look-up (`route.rs`), `look_inside`
 /// (`connection.rs`), `http.rs`.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with `look_at_hello` taking any name; see `CASES.md` for the others.
 #[test]
 fn names_that_point_inside_other_names_in_tunnels_and_smuggled_requests() {
     if !requirement::program("ip") || !requirement::program("unshare") {
@@ -384,7 +384,7 @@ fn names_that_point_inside_other_names_in_tunnels_and_smuggled_requests() {
 /// Must happen: one look-up for one request, and the connection goes to the address that was checked; an answer that has an
 /// address that is not public is refused whole, whatever the answer before was.
 /// Guard: `connect` and `addresses` (`agents/src/egress/route.rs`), `Reach::check` (`address.rs`).
-/// Seen to fail: see `CASES.md`.
+/// Seen to fail: with a second look-up where `connect` connects.
 #[test]
 fn names_that_point_elsewhere_from_one_look_up_to_the_next() {
     if !requirement::program("ip") || !requirement::program("unshare") {

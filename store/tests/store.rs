@@ -103,7 +103,7 @@ fn objects_have_their_mode_and_the_time_one() {
         stat(&store.object_path(&digest, 0o755)).mode() & 0o777,
         0o755
     );
-    assert_eq!(fs::read_dir(session.path()).unwrap().count(), 0);
+    assert_eq!(support::files(&session.path()), 0);
 }
 
 fn varied() -> Vec<(&'static str, Entry)> {

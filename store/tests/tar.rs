@@ -356,11 +356,7 @@ fn hostile_archives_are_refused_by_name() {
             message.contains(hint),
             "{case}: {message:?} does not contain {hint:?}"
         );
-        assert_eq!(
-            fs::read_dir(session.path()).unwrap().count(),
-            0,
-            "{case} left a file"
-        );
+        assert_eq!(support::files(&session.path()), 0, "{case} left a file");
     }
     drop(session);
     let outside: Vec<_> = fs::read_dir(directory.path())

@@ -183,17 +183,7 @@ pub(super) async fn signal(
     request: CommandSignal,
 ) -> Result<CommandSignalled, Failure> {
     let running = shared.command(owner, &request.command)?;
-    let mut written_bytes = 0;
-    if let Some(text) = &request.stdin {
-        written_bytes = running.write(text).await.ok_or_else(|| Failure::Invalid {
-            field: "stdin".to_owned(),
-            problem: "the command's standard input is closed".to_owned(),
-            expected: "a command that was started with keep_stdin_open and still runs".to_owned(),
-        })?;
-    }
-    if request.close_stdin {
-        running.close_input().await;
-    }
+    // Before what is typed, which is for the new size.
     if let Some(size) = request.terminal {
         let resized = running
             .resize(size)
@@ -205,6 +195,17 @@ pub(super) async fn signal(
                 expected: "a command that was started with `terminal` and still runs".to_owned(),
             });
         }
+    }
+    let mut written_bytes = 0;
+    if let Some(text) = &request.stdin {
+        written_bytes = running.write(text).await.ok_or_else(|| Failure::Invalid {
+            field: "stdin".to_owned(),
+            problem: "the command's standard input is closed".to_owned(),
+            expected: "a command that was started with keep_stdin_open and still runs".to_owned(),
+        })?;
+    }
+    if request.close_stdin {
+        running.close_input().await;
     }
     if let Some(signal) = request.signal {
         running.send(signal);

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each suite uses its part")]
 
 use std::{
+    fs,
     path::Path,
     process::{Command, Stdio},
 };
@@ -78,7 +79,7 @@ pub fn root(name: &str, trees: &[TreeId]) -> Root {
 pub fn assert_sound(store: &Store) {
     let report = store.verify(false).unwrap();
     assert!(report.is_clean(), "{:#?}", report.problems);
-    let left: Vec<_> = std::fs::read_dir(store.path("tmp")).unwrap().collect();
+    let left: Vec<_> = fs::read_dir(store.path("tmp")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -119,4 +120,15 @@ pub fn can_unshare(test: &str) -> bool {
     );
     eprintln!("{test} is skipped: `unshare -rm` does not work here: {reason}");
     false
+}
+
+/// How many files there are below a directory.
+pub fn files(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => files(&entry.path()),
+            false => 1,
+        })
+        .sum()
 }

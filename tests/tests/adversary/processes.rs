@@ -524,15 +524,15 @@ fn forks_and_creations_that_are_cancelled_halfway() {
     let mut left = Vec::new();
     for _ in 0..500 {
         left = inits(agent.pid());
-        if left.is_empty() {
+        if left.len() <= 1 {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    assert_eq!(
-        left,
-        Vec::<Pid>::new(),
-        "processes of environments that nobody has"
+    // One is made ahead for whoever asks next.
+    assert!(
+        left.len() <= 1,
+        "processes of environments that nobody has: {left:?}"
     );
     agent.leave();
     watch.assert_nothing_left();

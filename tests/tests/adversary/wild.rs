@@ -132,6 +132,23 @@ impl Wild {
         ask(&mut self.agent, &self.environment, bytes)
     }
 
+    /// What the upstream has been sent, once this is in it: it answers before it writes that down.
+    #[track_caller]
+    pub fn record_with(&self, last: &str) -> String {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            let record = self.record();
+            if record.contains(last) {
+                return record;
+            }
+            assert!(
+                std::time::Instant::now() < end,
+                "{last:?} is not in {record}"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
     /// What the upstream has been sent.
     pub fn record(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.record).unwrap()).into_owned()

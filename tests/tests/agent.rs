@@ -1,5 +1,5 @@
 //! `envd agent mcp`: what a coding agent can do in a lent environment, over the protocol itself, and that nothing of it is
-//! left. One file, since it is one suite over one world.
+//! left. This is one file because it is one suite over one world.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

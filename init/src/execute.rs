@@ -6,8 +6,8 @@ use crate::{
     protocol::{Failure, Stage},
     request::{FOREGROUND, Request, SESSION, Strings, TERMINAL},
     sys::{
-        self, Capabilities, Descriptor, Disposition, Errno, Lasting, Mask, Pid, Processors, Region,
-        SignalSet, Vector, constant::*,
+        self, Capabilities, Descriptor, Disposition, Errno, Lasting, Mask, Pid, Region, SignalSet,
+        Vector, constant::*,
     },
 };
 
@@ -26,8 +26,6 @@ pub struct Given<'g> {
     pub mask: SignalSet,
     /// The mask of permission bits, where the request has none.
     pub umask: u32,
-    /// Where it runs, unless where PID 1 does.
-    pub processors: Option<Processors>,
     /// Descriptors that become its first ones; empty if it inherits those of PID 1.
     pub descriptors: &'g [Descriptor],
 }
@@ -166,9 +164,6 @@ fn prepare(prepared: &Prepared<'_>) -> Result<(), Failure> {
     let _ = sys::set_disposition(SIGPIPE, Disposition::Default);
     for signal in request.ignored.iter() {
         let _ = sys::set_disposition(signal, Disposition::Ignore);
-    }
-    if let Some(processors) = given.processors {
-        processors.take();
     }
     sys::close_on_exec_from(3.max(given.descriptors.len() as Descriptor));
     let mask = sys::mask_signals(Mask::Set, given.mask);

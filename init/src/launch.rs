@@ -9,9 +9,7 @@ use crate::{
     protocol::{Failure, Report, Stage},
     request::{FOREGROUND, Request},
     serve::{self, Duty},
-    sys::{
-        self, Descriptor, Disposition, Errno, Pid, Processors, Region, Side, SignalSet, constant::*,
-    },
+    sys::{self, Descriptor, Disposition, Errno, Pid, Region, Side, SignalSet, constant::*},
 };
 
 /// A new environment, seen from the process that made it.
@@ -30,8 +28,6 @@ pub struct First<'f> {
     pub request: Request<'f>,
     /// Signals that it starts with blocked.
     pub mask: SignalSet,
-    /// Where it runs, unless where the process that launches does.
-    pub processors: Option<Processors>,
     /// Whether the owner is told when it has started.
     pub announced: bool,
 }
@@ -271,7 +267,6 @@ fn start(
             kept: applied.kept,
             mask: first.mask,
             umask,
-            processors: first.processors,
             descriptors: &[],
         };
         let command = execute::execute(&first.request, &given, &mut Scratch::new()?)?;

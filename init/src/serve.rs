@@ -468,7 +468,6 @@ fn start(
         kept: duty.kept,
         mask: SignalSet(0),
         umask: duty.umask,
-        processors: None,
         descriptors: &descriptors[..given - 1],
     };
     let (keeper, pid) = match request.flags & TREE {

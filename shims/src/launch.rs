@@ -110,7 +110,6 @@ fn copy(
     let first = First {
         request: Request::parse(request).map_err(malformed)?,
         mask: signals.before_as_set(),
-        processors: None,
         announced,
     };
     // The new process never comes back; should it panic, it must not run on in this one's name.
@@ -179,7 +178,6 @@ fn copy_into(
     let first = First {
         request: Request::parse(request).map_err(malformed)?,
         mask: signals.before_as_set(),
-        processors: None,
         announced: true,
     };
     let namespaces: Vec<_> = joining.namespaces.iter().map(AsRawFd::as_raw_fd).collect();

@@ -156,29 +156,6 @@ fn who_one_is_inside() {
     assert_eq!(outcome.stdout, "0\n0\n");
 }
 
-/// A warm run is assembled on one processor; what is run must not notice.
-#[test]
-fn processors_are_the_callers() {
-    let Some(world) = World::small() else { return };
-    world.wants(&[]);
-    let own = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-    let list = |status: &str| {
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("Cpus_allowed:"));
-        line.unwrap().to_owned()
-    };
-    for _ in 0..3 {
-        let command = ["run", "--no-daemon", "--", "cat", "/proc/self/status"];
-        let outcome = world.envd(&command).ok();
-        assert_eq!(list(&outcome.stdout), list(&own));
-        // Nor where nothing is run after all, and the whole of envd says so.
-        world
-            .envd(&["run", "--no-daemon", "--", "not-there"])
-            .code(127);
-    }
-}
-
 #[test]
 fn devices_and_special_files_work() {
     let Some(world) = World::small() else { return };

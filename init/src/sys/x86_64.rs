@@ -213,8 +213,6 @@ pub mod number {
     pub const SETHOSTNAME: usize = 170;
     pub const GETTID: usize = 186;
     pub const FUTEX: usize = 202;
-    pub const SCHED_SETAFFINITY: usize = 203;
-    pub const SCHED_GETAFFINITY: usize = 204;
     pub const GETDENTS64: usize = 217;
     pub const EXIT_GROUP: usize = 231;
     pub const WAITID: usize = 247;
@@ -230,7 +228,6 @@ pub mod number {
     pub const SIGNALFD4: usize = 289;
     pub const PRLIMIT64: usize = 302;
     pub const SETNS: usize = 308;
-    pub const GETCPU: usize = 309;
     pub const SECCOMP: usize = 317;
     pub const MEMFD_CREATE: usize = 319;
     pub const EXECVEAT: usize = 322;

@@ -145,14 +145,10 @@ fn run(start: &Start<'static>, invocation: &Invocation<'_>, place: &Place) -> Op
     let request = encode(room, start, invocation, place)?;
     let (ours, theirs) = sys::packet_pair().ok()?;
     let held = Held::new();
-    // This process and the environment's PID 1 take turns from here to the end, and a second processor would have to be woken
-    // for each: that is a tenth of the whole time. The command gets back what there was.
-    let processors = sys::stay();
     let code = held.and_then(|held| {
         let first = First {
             request,
             mask: held.before,
-            processors,
             announced: false,
         };
         launch(program, start, first, &held, ours, theirs).or_else(|| {
@@ -160,9 +156,6 @@ fn run(start: &Start<'static>, invocation: &Invocation<'_>, place: &Place) -> Op
             None
         })
     });
-    if let (None, Some(processors)) = (code, processors) {
-        processors.take();
-    }
     sys::close(ours);
     code
 }

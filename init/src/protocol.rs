@@ -280,4 +280,19 @@ mod tests {
         long[..LENGTH].copy_from_slice(&Report::Started(0).encode());
         assert_eq!(Report::decode(&long), None);
     }
+
+    /// Of two branches that each add one, both take the next number.
+    #[test]
+    fn tags_differ() {
+        let declared = include_str!("protocol.rs").lines().filter_map(|line| {
+            let (_, value) = line.strip_prefix("pub const ")?.split_once(": u32 = ")?;
+            value.trim_end_matches(';').parse::<u32>().ok()
+        });
+        let mut tags: Vec<_> = declared.collect();
+        let count = tags.len();
+        assert!(count >= 15, "{count}");
+        tags.sort_unstable();
+        tags.dedup();
+        assert_eq!(tags.len(), count, "two packets have the same tag");
+    }
 }

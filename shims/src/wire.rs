@@ -31,8 +31,8 @@ pub(crate) fn receive(control: BorrowedFd<'_>) -> Result<Packet, Errno> {
         let mut parts = [IoSliceMut::new(&mut buffer)];
         let flags = RecvFlags::CMSG_CLOEXEC;
         let length = match rustix::net::recvmsg(control, &mut parts, &mut ancillary, flags) {
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(rustix::io::Errno::CONNRESET) => 0,
+            // The latter is told once, before what was said last: something has come too late to be read.
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => continue,
             other => other?.bytes,
         };
         let rights = ancillary.drain().filter_map(|message| match message {

@@ -220,8 +220,13 @@ impl Running {
     /// The next thing that PID 1 says of it.
     async fn said(&self, command: &plan::Command) -> Said {
         let mut packet = [0; 64];
-        let received = self.connection.recv(&mut packet).await;
-        Said::of(&packet[..received.unwrap_or(0)], command)
+        loop {
+            match self.connection.recv(&mut packet).await {
+                // It is told once, before what was said last, where an order has come too late to be read.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+                received => return Said::of(&packet[..received.unwrap_or(0)], command),
+            }
+        }
     }
 
     /// Waits for its end.

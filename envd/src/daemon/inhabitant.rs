@@ -134,10 +134,13 @@ impl Reins {
             let read = ready.try_io(|connection| {
                 let mut packet = [0; 64];
                 let flags = rustix::net::RecvFlags::empty();
-                match rustix::net::recv(connection, &mut packet[..], flags) {
-                    Ok((length, _)) => Ok(Said::of(&packet[..length], command)),
-                    Err(rustix::io::Errno::CONNRESET) => Ok(Said::Gone),
-                    Err(error) => Err(error.into()),
+                loop {
+                    match rustix::net::recv(connection, &mut packet[..], flags) {
+                        Ok((length, _)) => break Ok(Said::of(&packet[..length], command)),
+                        // It is told once, before what was said last, where an order has come too late to be read.
+                        Err(rustix::io::Errno::CONNRESET) => {}
+                        Err(error) => break Err(error.into()),
+                    }
                 }
             });
             if let Ok(said) = read {

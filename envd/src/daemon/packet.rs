@@ -38,9 +38,9 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<P
         let flags = RecvFlags::CMSG_CLOEXEC;
         let mut parts = [IoSliceMut::new(buffer)];
         match rustix::net::recvmsg(socket, &mut parts, &mut ancillary, flags) {
-            Err(rustix::io::Errno::INTR) => {}
-            // Whoever was there has gone without reading all that was said.
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            // The latter: whoever was there has gone without reading all that was said. It is told once, before what they said
+            // last.
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
             other => break other?,
         }
     };
@@ -130,6 +130,18 @@ mod tests {
         assert_eq!(packet.descriptors.len(), 2);
         drop(packet);
         assert!(receive(other.as_fd(), &mut buffer).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_said_last_is_heard_though_not_all_was_read() {
+        let (one, other) = pair().unwrap();
+        send(one.as_fd(), b"too late", &[]).unwrap();
+        send(other.as_fd(), b"last", &[]).unwrap();
+        drop(other);
+        let mut buffer = vec![0; LONGEST];
+        let packet = receive(one.as_fd(), &mut buffer).unwrap().unwrap();
+        assert_eq!(packet.bytes, b"last");
+        assert!(receive(one.as_fd(), &mut buffer).unwrap().is_none());
     }
 
     #[test]

@@ -144,8 +144,8 @@ impl Running<'_> {
                 rustix::net::RecvFlags::empty(),
             ) {
                 Ok((length, _)) => length,
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(rustix::io::Errno::CONNRESET) => 0,
+                // The latter is told once, before what was said last, where an order has come too late to be read.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => continue,
                 Err(error) => return Err(failed("wait", &error.into())),
             };
             match Said::of(&packet[..length], command) {

@@ -108,8 +108,14 @@ pub fn receive(socket: Descriptor, buffer: &mut [u8], wait: bool) -> Result<Pack
         flags: 0,
     };
     let flags = MSG_CMSG_CLOEXEC | MSG_TRUNC | if wait { 0 } else { MSG_DONTWAIT };
-    // SAFETY: the message describes `buffer` and `control`, into which the kernel writes no more than they hold.
-    let length = unsafe { call!(RECVMSG, socket, &raw mut message, flags) }?;
+    let length = loop {
+        // SAFETY: the message describes `buffer` and `control`, into which the kernel writes no more than they hold.
+        match unsafe { call!(RECVMSG, socket, &raw mut message, flags) } {
+            // The other end has closed without reading all. That is told once, before what it said last.
+            Err(Errno(ECONNRESET)) => {}
+            received => break received?,
+        }
+    };
     let mut packet = Packet {
         length,
         descriptors: [-1; MOST_DESCRIPTORS],

@@ -57,6 +57,19 @@ fn packets_keep_apart_and_carry_descriptors() {
     );
 }
 
+/// A command that ends while another signal is on its way to it has ended all the same.
+#[test]
+fn what_was_said_last_is_heard_though_not_all_was_read() {
+    let (one, other) = packet_pair().unwrap();
+    send(one, b"too late", &[]).unwrap();
+    send(other, b"last", &[]).unwrap();
+    close(other);
+    let mut buffer = [0; 16];
+    let length = receive(one, &mut buffer, true).unwrap().length;
+    assert_eq!(&buffer[..length], b"last");
+    assert_eq!(receive(one, &mut buffer, true).unwrap().length, 0);
+}
+
 #[test]
 fn a_packet_that_does_not_fit_says_how_long_it_was() {
     let (one, other) = packet_pair().unwrap();

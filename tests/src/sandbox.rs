@@ -44,6 +44,19 @@ pub fn envd_binary() -> &'static Path {
     })
 }
 
+/// One store for all tests of this process that use the real archive, so that what they share is fetched once.
+pub fn shared_store() -> &'static Path {
+    static STORE: OnceLock<TempDir> = OnceLock::new();
+    STORE.get_or_init(temporary).path()
+}
+
+fn temporary() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("envd-test-")
+        .tempdir()
+        .expect("a temporary directory")
+}
+
 /// The workspace's source: `ENVD_TESTS_WORKSPACE` if set (the suite also runs from a copy), else where this was built.
 pub fn workspace() -> PathBuf {
     match std::env::var_os("ENVD_TESTS_WORKSPACE") {
@@ -101,12 +114,8 @@ impl Sandbox {
 
     /// For an account; `None` is whoever runs the tests.
     pub fn owned_by(account: Option<Account>) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("envd-test-")
-            .tempdir()
-            .expect("a temporary directory");
         let sandbox = Self {
-            directory: Some(directory),
+            directory: Some(temporary()),
             account,
             variables: Vec::new(),
         };

@@ -1,25 +1,11 @@
 //! The examples, with Debian's real archive: what the README promises on its first screen.
 
-use std::{path::Path, sync::OnceLock};
+use std::path::Path;
 
 use envd_tests::{
     requirement,
-    sandbox::{Sandbox, finish, workspace},
+    sandbox::{Sandbox, finish, shared_store, workspace},
 };
-use tempfile::TempDir;
-
-/// One store for all examples, so that the base is fetched once.
-fn shared_store() -> &'static Path {
-    static STORE: OnceLock<TempDir> = OnceLock::new();
-    STORE
-        .get_or_init(|| {
-            tempfile::Builder::new()
-                .prefix("envd-test-")
-                .tempdir()
-                .expect("a temporary directory")
-        })
-        .path()
-}
 
 fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).expect("an example").flatten() {

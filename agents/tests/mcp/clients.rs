@@ -1,6 +1,6 @@
 //! The official clients drive the server through a whole coding task, over both transports, and nothing is left.
 //!
-//! Where they come from is in `peers.rs`; that they drive the whole product in `tests/tests/agent_clients.rs`.
+//! Where they come from is in `peers.rs`; that they drive the whole product in `tests/tests/agent_clients/`.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     ground::Ground,
-    peers::{bounded, drive, node, or_skip, python},
+    peers::{bounded, drive, node, or_skip, python, script},
 };
 
 fn task(name: &str) -> PathBuf {
@@ -134,9 +134,7 @@ fn the_typescript_clients_over_both() {
     let Some(directory) = or_skip(node()) else {
         return;
     };
-    // Modules are looked for beside the script, links followed.
-    let script = directory.join("task.mjs");
-    fs::copy(task("task.mjs"), &script).expect("the directory is ours");
+    let script = script(&directory, &task("task.mjs"));
     for revision in ["2025-11-25", "2026-07-28"] {
         let node = || {
             let mut command = bounded("node");

@@ -77,6 +77,15 @@ pub fn node() -> Result<PathBuf, String> {
     })
 }
 
+/// A client's script, where Node finds the clients: modules are looked for beside it, links followed.
+pub fn script(directory: &Path, source: &Path) -> PathBuf {
+    let shared = include_str!("clients/connected.mjs");
+    fs::write(directory.join("connected.mjs"), shared).expect("the directory is ours");
+    let script = directory.join(source.file_name().expect("a file"));
+    fs::copy(source, &script).expect("the directory is ours");
+    script
+}
+
 /// What was prepared, if it was.
 pub fn or_skip(what: Result<PathBuf, String>) -> Option<PathBuf> {
     match what {

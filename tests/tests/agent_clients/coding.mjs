@@ -1,28 +1,8 @@
-// A coding task in C through an official TypeScript client, against envd itself: @modelcontextprotocol/sdk speaks 2025-11-25,
-// @modelcontextprotocol/client 2026-07-28.
-//
-// usage: node coding.mjs REVISION stdio SERVER ARGUMENT...  |  node coding.mjs REVISION http URL TOKEN
+// A coding task in C through an official TypeScript client (connected.mjs), against envd itself.
 
 import assert from "node:assert/strict";
 
-const [revision, kind, ...rest] = process.argv.slice(2);
-const current = revision === "2026-07-28";
-const library = current ? "@modelcontextprotocol/client" : "@modelcontextprotocol/sdk/client";
-const { Client, ...others } = await import(current ? library : `${library}/index.js`);
-const { StdioClientTransport } = await import(current ? `${library}/stdio` : `${library}/stdio.js`);
-const { StreamableHTTPClientTransport } = current ? others : await import(`${library}/streamableHttp.js`);
-
-const transport =
-  kind === "stdio"
-    ? new StdioClientTransport({ command: rest[0], args: rest.slice(1) })
-    : new StreamableHTTPClientTransport(new URL(rest[0]), {
-        requestInit: { headers: { Authorization: `Bearer ${rest[1]}` } },
-      });
-const client = new Client({ name: "coding", version: "0" }, { versionNegotiation: { mode: "auto" } });
-await client.connect(transport);
-if (current) {
-  assert.equal(client.getNegotiatedProtocolVersion(), revision);
-}
+import { client, current, revision } from "./connected.mjs";
 
 // Making the tools may take longer than clients wait for an answer.
 const options = { timeout: 280_000 };

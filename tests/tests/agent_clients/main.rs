@@ -11,30 +11,16 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use envd_tests::{
     leftovers::Watch,
     requirement,
-    sandbox::{PATIENCE, Sandbox, set_mode, wait, workspace},
+    sandbox::{PATIENCE, Sandbox, set_mode, shared_store, wait, workspace},
     user::Account,
 };
 use peers::{bounded, drive};
-use tempfile::TempDir;
-
-/// One store for all tests of whoever runs them, so that the compiler is fetched once.
-fn shared_store() -> &'static Path {
-    static STORE: OnceLock<TempDir> = OnceLock::new();
-    STORE
-        .get_or_init(|| {
-            tempfile::Builder::new()
-                .prefix("envd-test-")
-                .tempdir()
-                .expect("room")
-        })
-        .path()
-}
 
 /// Held by each test: what is left in the store that they share would be anybody's.
 fn alone() -> MutexGuard<'static, ()> {
@@ -246,9 +232,7 @@ fn the_typescript_clients_code_over_both_transports() {
         return;
     }
     let _alone = alone();
-    // Modules are looked for beside the script, links followed.
-    let script = directory.join("coding.mjs");
-    fs::copy(task("coding.mjs"), &script).expect("the directory is ours");
+    let script = peers::script(&directory, &task("coding.mjs"));
     for revision in ["2025-11-25", "2026-07-28"] {
         let node = || {
             let mut client = bounded("node");

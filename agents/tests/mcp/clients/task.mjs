@@ -1,28 +1,8 @@
-// A whole coding task through an official TypeScript client: @modelcontextprotocol/sdk speaks 2025-11-25,
-// @modelcontextprotocol/client 2026-07-28.
-//
-// usage: node task.mjs REVISION stdio SERVER ARGUMENT...  |  node task.mjs REVISION http URL TOKEN
+// A whole coding task through an official TypeScript client (connected.mjs).
 
 import assert from "node:assert/strict";
 
-const [revision, kind, ...rest] = process.argv.slice(2);
-const current = revision === "2026-07-28";
-const library = current ? "@modelcontextprotocol/client" : "@modelcontextprotocol/sdk/client";
-const { Client, ...others } = await import(current ? library : `${library}/index.js`);
-const { StdioClientTransport } = await import(current ? `${library}/stdio` : `${library}/stdio.js`);
-const { StreamableHTTPClientTransport } = current ? others : await import(`${library}/streamableHttp.js`);
-
-const transport =
-  kind === "stdio"
-    ? new StdioClientTransport({ command: rest[0], args: rest.slice(1) })
-    : new StreamableHTTPClientTransport(new URL(rest[0]), {
-        requestInit: { headers: { Authorization: `Bearer ${rest[1]}` } },
-      });
-const client = new Client({ name: "task", version: "0" }, { versionNegotiation: { mode: "auto" } });
-await client.connect(transport);
-if (current) {
-  assert.equal(client.getNegotiatedProtocolVersion(), revision);
-}
+import { client, current } from "./connected.mjs";
 
 async function done(name, args = {}, options = {}) {
   const parameters = { name, arguments: args };

@@ -21,11 +21,11 @@ const MACHINE: [&str; 5] = [
 /// Files of a project that its environment depends on.
 const PROJECT: [&str; 2] = ["envd.toml", "envd.lock"];
 
-/// A file: another one in its place, or other bytes in it, show.
+/// A file, links followed: another one in its place, or other bytes in it, show.
 type Mark = (u64, u64, i64, i64, u64, i64, u64);
 
 fn mark(path: &Path) -> Option<Mark> {
-    let found = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let found = statat(CWD, path, AtFlags::empty()).ok()?;
     Some((
         found.st_dev,
         found.st_ino,
@@ -91,5 +91,30 @@ impl Known {
     /// Lets go of it, and so of the view that it holds.
     pub(super) fn forget(&self) {
         self.last().take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A project's lock may be a link, as `/etc/resolv.conf` often is: what changes is behind it.
+    #[test]
+    fn a_file_behind_a_link_that_changes_shows() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(mark(&link), None);
+        std::fs::write(&file, "one").unwrap();
+        let before = mark(&link);
+        assert!(before.is_some());
+        assert_eq!(mark(&link), before);
+        std::fs::write(&file, "longer").unwrap();
+        assert_ne!(mark(&link), before);
+        let longer = mark(&link);
+        let other = directory.path().join("other");
+        std::fs::write(&other, "longer").unwrap();
+        std::fs::rename(&other, &file).unwrap();
+        assert_ne!(mark(&link), longer);
     }
 }

@@ -13,7 +13,7 @@ use envd_agents::{
 use super::{
     super::{Context, Failure, lease::Time, operations::Operations},
     connection::Sessions,
-    mcp::parse_rule,
+    grants::parse_rule,
     name::Name,
     publish::{Ports, publish},
 };

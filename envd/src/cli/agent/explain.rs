@@ -1,16 +1,19 @@
 //! `envd agent explain`
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, process::ExitCode};
 
-use envd_agents::{egress::Rule, policy::Line};
+use envd_agents::policy::Line;
 use serde::Serialize;
 
-use super::super::{
-    Context, Failure, Kind,
-    doctor::{Mechanism, State},
-    output::Style,
+use super::{
+    super::{
+        Context, Failure,
+        doctor::{Mechanism, State},
+        output::Style,
+    },
+    grants,
 };
-use crate::agents::{Granted, Grants, mechanisms};
+use crate::agents::mechanisms;
 
 /// Show what agents may do here, who said so, and what makes it hold
 ///
@@ -21,24 +24,9 @@ use crate::agents::{Granted, Grants, mechanisms};
     after_help = "Examples\n  envd agent explain\n  envd agent explain --json | jq '.[] | select(.enforced | not)'"
 )]
 pub struct Arguments {
-    /// As if the server lent the project in DIR, too
-    #[arg(long = "lend", value_name = "DIR")]
-    pub projects: Vec<PathBuf>,
-    /// As if the server were started with this
-    #[arg(long = "allow-host", value_name = "NAME", value_parser = super::mcp::parse_rule)]
-    pub hosts: Vec<Rule>,
-    /// As if the server were started with this
-    #[arg(long)]
-    pub allow_host_network: bool,
-    /// As if the server were started with this
-    #[arg(
-        long = "publish",
-        value_name = "PORT",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "0"
-    )]
-    pub publish: Vec<u16>,
+    /// What the server would be given
+    #[command(flatten, next_help_heading = "As if the server were started with")]
+    pub grants: grants::Options,
 }
 
 /// A line, and how it stands on this machine.
@@ -85,13 +73,7 @@ impl Explained {
 
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
-    let granted = Granted {
-        projects: real_paths(&arguments.projects, context)?,
-        hosts: arguments.hosts.clone(),
-        host_network: arguments.allow_host_network,
-        publish: super::mcp::publishing(&arguments.publish),
-    };
-    let grants = Grants::read(context, granted)?;
+    let grants = arguments.grants.read(context)?;
     let mechanisms = mechanisms()?;
     let lines = grants.policy().lines().into_iter();
     let explained: Vec<_> = lines
@@ -101,17 +83,6 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         .output
         .result(&explained, |out, style| print(out, style, &explained))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// `--lend`: directories without links.
-pub(super) fn real_paths(paths: &[PathBuf], context: &Context) -> Result<Vec<PathBuf>, Failure> {
-    let real = |directory: &PathBuf| {
-        let path = context.directory.join(directory);
-        std::fs::canonicalize(&path).map_err(|error| {
-            Failure::of(Kind::Usage, &error).help(format!("--lend {}", path.display()))
-        })
-    };
-    paths.iter().map(real).collect()
 }
 
 fn print(out: &mut dyn Write, style: Style, explained: &[Explained]) -> std::io::Result<()> {

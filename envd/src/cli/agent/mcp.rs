@@ -1,17 +1,18 @@
 //! `envd agent mcp`
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use envd_agents::{
     audit::Audited,
-    egress::Rule,
     mcp::{HttpOptions, HttpServer, Token, serve_stdio},
-    policy::Publishing,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Context, Failure, Kind};
-use crate::agents::{Granted, Grants, Lender};
+use super::{
+    super::{Context, Failure, Kind},
+    grants,
+};
+use crate::agents::Lender;
 
 /// Serve the Model Context Protocol, on standard input and output unless told otherwise
 ///
@@ -25,52 +26,13 @@ pub struct Arguments {
     /// Let this web page speak to it (with --http; may be given several times)
     #[arg(long = "origin", value_name = "ORIGIN", requires = "http")]
     pub origins: Vec<String>,
-    /// Lend the project in DIR, too (may be given several times)
-    #[arg(long = "lend", value_name = "DIR")]
-    pub projects: Vec<PathBuf>,
-    /// Let environments reach this host name, such as pypi.org or '*.crates.io' (may be given several times)
-    #[arg(long = "allow-host", value_name = "NAME", value_parser = parse_rule)]
-    pub hosts: Vec<Rule>,
-    /// Let environments ask for this machine's network
-    #[arg(long)]
-    pub allow_host_network: bool,
-    /// Let environments publish ports on 127.0.0.1: at free ones, and at PORT (may be given several times)
-    #[arg(
-        long = "publish",
-        value_name = "PORT",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "0"
-    )]
-    pub publish: Vec<u16>,
-}
-
-/// What `--publish` says; 0 stands for no port in particular.
-pub(super) fn publishing(ports: &[u16]) -> Publishing {
-    match ports {
-        [] => Publishing::Nothing,
-        ports => Publishing::At(ports.iter().copied().filter(|port| *port != 0).collect()),
-    }
-}
-
-pub(super) fn parse_rule(text: &str) -> Result<Rule, String> {
-    text.parse().map_err(|error| format!("{error}"))
-}
-
-/// What may be lent: by files, and by the command line.
-fn grants(arguments: &Arguments, context: &Context) -> Result<Grants, Failure> {
-    let granted = Granted {
-        projects: super::explain::real_paths(&arguments.projects, context)?,
-        hosts: arguments.hosts.clone(),
-        host_network: arguments.allow_host_network,
-        publish: publishing(&arguments.publish),
-    };
-    Grants::read(context, granted)
+    #[command(flatten)]
+    pub grants: grants::Options,
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
-    let grants = grants(arguments, context)?;
+    let grants = arguments.grants.read(context)?;
     let lender = Arc::new(Lender::new(context, grants)?);
     let audited = Arc::new(lender.audited()?);
     let runtime = tokio::runtime::Builder::new_multi_thread()

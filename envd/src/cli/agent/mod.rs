@@ -11,6 +11,7 @@ mod ending;
 mod explain;
 mod failure;
 mod fork;
+mod grants;
 mod input;
 mod install;
 mod kill;

@@ -21,9 +21,11 @@ const CODE: [&str; 7] = [
     "-Cembed-bitcode=yes",
 ];
 
-/// Leaves out what only debuggers and unwinders read, which core brings along and no option of the linkers takes away.
-const LEFT_OUT: &str =
-    "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.comment) } } INSERT AFTER .text;\n";
+/// Leaves out what only debuggers and unwinders read, which core brings along and no option of the linkers takes away. And keeps
+/// what is in the file apart from zeroes that are not: the page where both are is one that every process has for itself.
+const SCRIPT: &str = "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.comment) } } INSERT AFTER .text;
+SECTIONS { .got : { *(.got) *(.got.plt) } } INSERT AFTER .rodata;
+";
 
 /// How a program is linked: no C library, no start files, no headers that nobody reads.
 const LINK: [&str; 7] = [
@@ -49,8 +51,8 @@ pub fn library(name: &'static str, source: &Path, uses: &[&Library]) -> Library 
 /// Compiles and links a program.
 pub fn program(name: &str, source: &Path, uses: &[&Library]) -> PathBuf {
     let output = directory().join(name);
-    let script = directory().join("left-out.ld");
-    std::fs::write(&script, LEFT_OUT).expect("cargo gives a directory to write to");
+    let script = directory().join("freestanding.ld");
+    std::fs::write(&script, SCRIPT).expect("cargo gives a directory to write to");
     let script = format!("-Clink-arg=-Wl,--script={}", script.display());
     let mut options: Vec<&str> = LINK.to_vec();
     options.push(&script);

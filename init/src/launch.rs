@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use crate::{
-    apply,
+    apply::{self, Maps},
     execute::{self, Given, Scratch},
     program::{GROUPS_ALLOWED, MAPS_FROM_OUTSIDE, Program},
     protocol::{Failure, Report, Stage},
@@ -213,7 +213,11 @@ fn become_first(
                     sys::close_all_but(&mut [duty.owner, duty.signals, terminal]);
                 }
                 // Requests come with descriptors; that these places are taken keeps them out of the command's way.
-                None => sys::close_all_but(&mut [0, 1, 2, duty.owner, duty.signals]),
+                None => {
+                    sys::close_all_but(&mut [0, 1, 2, duty.owner, duty.signals]);
+                    let (owner, signals) = (duty.owner as u64, duty.signals as u64);
+                    sys::shed([owner, signals, duty.kept, duty.umask.into()], wait)
+                }
             }
             serve::serve(duty)
         }
@@ -222,6 +226,18 @@ fn become_first(
             sys::exit(125)
         }
     }
+}
+
+/// PID 1 of an environment that waits for commands, with nothing left of what it was made with.
+fn wait([owner, signals, kept, umask]: [u64; 4]) -> ! {
+    serve::serve(Duty {
+        owner: owner as Descriptor,
+        signals: signals as Descriptor,
+        command: None,
+        terminal: None,
+        kept,
+        umask: umask as u32,
+    })
 }
 
 /// Assembles the environment, and starts the command that it is for.
@@ -239,20 +255,11 @@ fn start(
     // The launcher lets its children's ends pass; this process must see them.
     sys::set_disposition(SIGCHLD, Disposition::Default).map_err(protect(2))?;
     let umask = sys::set_umask(0);
-    match go {
-        Some(go) => {
-            let mut word = [0; 1];
-            if sys::receive(go, &mut word, true).map_or(0, |packet| packet.length) == 0 {
-                // The launching process has given up.
-                sys::exit(125)
-            }
-            sys::close(go);
-        }
-        None if program.header.namespaces & CLONE_NEWUSER != 0 => write_maps(program, None)?,
-        // It has joined one that has its maps.
-        None => {}
+    // One that has joined an environment has the maps of that.
+    if go.is_none() && program.header.namespaces & CLONE_NEWUSER != 0 {
+        write_maps(program, None)?;
     }
-    let applied = apply::apply(program, owner)?;
+    let applied = apply::apply(program, owner, Maps::awaited(go))?;
     let signals = serve::block_signals().map_err(protect(2))?;
     let mut duty = Duty {
         owner,
@@ -269,7 +276,10 @@ fn start(
             umask,
             descriptors: &[],
         };
-        let command = execute::execute(&first.request, &given, &mut Scratch::new()?)?;
+        let mut scratch = Scratch::new()?;
+        let command = execute::execute(&first.request, &given, &mut scratch)?;
+        // Not given back: there is one command only, and where memory is shared every processor is interrupted for that.
+        core::mem::forget(scratch);
         duty.command = Some(command);
         duty.terminal = (first.request.flags & FOREGROUND != 0).then_some(0);
         // Out of the caller's process group, whose signals are for the command alone.

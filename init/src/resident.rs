@@ -6,4 +6,4 @@
 
 mod freestanding;
 
-envd_init::entry!(envd_init::launcher::run);
+envd_init::entry_on_own_stack!(envd_init::launcher::run);

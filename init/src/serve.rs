@@ -75,7 +75,7 @@ pub fn settle(kept: u64) -> Result<(), Errno> {
 /// A command and who wants to know of it.
 #[derive(Clone, Copy, Debug)]
 struct Command {
-    /// 0 for a free place.
+    /// 0 for a free place, of which everything is.
     pid: Pid,
     /// The keeper, this process's child, below which it is; 0 where the command itself is the child.
     keeper: Pid,
@@ -88,10 +88,13 @@ struct Command {
 const FREE: Command = Command {
     pid: 0,
     keeper: 0,
-    connection: -1,
+    connection: 0,
     flags: 0,
     killed: false,
 };
+
+/// All of them. Nothing of this is written to before there is one: most environments wait, and there may be a thousand.
+static COMMANDS: sys::Once<[Command; MOST_COMMANDS]> = sys::Once::new([FREE; MOST_COMMANDS]);
 
 impl Command {
     /// The child of this process that stands for it.
@@ -134,7 +137,7 @@ fn kill_tree(commands: &mut [Command], place: usize, keepers: Lasting) {
 /// The calling process must be PID 1 of its namespace, and hold no other descriptors than those of `duty` and its standard
 /// ones if the environment is not to hold on to what it was given.
 pub fn serve(duty: Duty) -> ! {
-    let mut commands = [FREE; MOST_COMMANDS];
+    let mut commands: &mut [Command] = &mut [];
     let mut interests = [Interest::NONE; 2 + MOST_COMMANDS];
     interests[0] = Interest::readable(duty.owner);
     interests[1] = Interest::readable(duty.signals);
@@ -146,7 +149,7 @@ pub fn serve(duty: Duty) -> ! {
         if interests[1].ready() {
             while let Some(received) = sys::next_signal(duty.signals) {
                 match (received.signal, duty.command) {
-                    (SIGCHLD, _) => reap(&duty, &mut commands, keepers(&memory)),
+                    (SIGCHLD, _) => reap(&duty, commands, keepers(&memory)),
                     // The terminal signals the whole process group: the command has had this one already.
                     (signal, Some(command)) if !received.from_kernel => {
                         let _ = sys::kill(command, signal);
@@ -157,13 +160,20 @@ pub fn serve(duty: Duty) -> ! {
         }
         for (place, interest) in interests[2..2 + used].iter().enumerate() {
             if commands[place].pid != 0 && interest.ready() {
-                obey(&mut commands, place, keepers(&memory));
+                obey(commands, place, keepers(&memory));
             }
         }
         if interests[0].ready() {
             match duty.command {
                 Some(command) => owner_of_one(&duty, command),
-                None => requests(&duty, &mut commands, &mut memory),
+                None => {
+                    if commands.is_empty()
+                        && let Some(all) = COMMANDS.take()
+                    {
+                        commands = all;
+                    }
+                    requests(&duty, commands, &mut memory);
+                }
             }
         }
         used = commands
@@ -171,7 +181,10 @@ pub fn serve(duty: Duty) -> ! {
             .rposition(|command| command.pid != 0)
             .map_or(0, |last| last + 1);
         for (interest, command) in interests[2..].iter_mut().zip(&commands[..used]) {
-            *interest = Interest::readable(command.connection);
+            *interest = match command.pid {
+                0 => Interest::NONE,
+                _ => Interest::readable(command.connection),
+            };
         }
     }
 }

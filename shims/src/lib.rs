@@ -27,6 +27,7 @@ pub mod request;
 mod resident;
 mod running;
 pub mod seccomp;
+mod skeleton;
 mod sockets;
 #[allow(unsafe_code)]
 mod sys;
@@ -35,7 +36,9 @@ mod terminal;
 mod text;
 mod wire;
 
-pub use compile::{Begun, Program, begin, compile, compile_joining, compile_on, name_of_terminal};
+pub use compile::{
+    Begun, Program, begin, compile, compile_joining, compile_on, name_of_terminal, namespaces,
+};
 pub use errno::Errno;
 pub use error::{LaunchError, SetupError};
 pub use launch::{Joining, connection, join, launch};
@@ -43,6 +46,7 @@ pub use plan::Plan;
 pub use recorder::{OwnershipNote, Recorded, run_recorded};
 pub use resident::{FreezeError, Frozen, Halfway, Launcher, Resident, Said, take_namespaces};
 pub use running::{Downgrade, Exit, Running};
+pub use skeleton::{Planted, Skeleton, Thing};
 pub use sockets::{AskedSocket, IpVersion};
 pub use sys::let_go_of_code;
 #[cfg(target_env = "gnu")]

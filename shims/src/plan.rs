@@ -151,6 +151,13 @@ pub enum Mount {
         #[serde(with = "text")]
         target: PathBuf,
     },
+    /// What is left of `Devices` where the rest, its files, links and directories, is in a layer of the root (see
+    /// [`crate::Skeleton`]): nodes, shm and pts.
+    Nodes {
+        /// Inside, `/dev`.
+        #[serde(with = "text")]
+        target: PathBuf,
+    },
     /// A file with this content, in the upper layer or the mount it lies in.
     File {
         /// Inside.
@@ -190,6 +197,7 @@ impl Mount {
             | Mount::Overlay { target, .. }
             | Mount::Proc { target }
             | Mount::Devices { target }
+            | Mount::Nodes { target }
             | Mount::File { target, .. }
             | Mount::Directory { target, .. }
             | Mount::Symlink { target, .. } => target,
@@ -320,12 +328,12 @@ pub enum Limit {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     use super::*;
 
-    fn plan() -> Plan {
+    pub(crate) fn plan() -> Plan {
         let strange = PathBuf::from(OsString::from_vec(b"/home/me/\xff".to_vec()));
         Plan {
             root: Root::Overlay {

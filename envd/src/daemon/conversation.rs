@@ -407,7 +407,7 @@ impl Conversation {
             Way::Join => {
                 let blueprint = &recipe.blueprint;
                 let program = blueprint.joining().map_err(Failure::from)?;
-                let namespaces = blueprint.namespaces().map_err(Failure::from)?;
+                let namespaces = blueprint.namespaces();
                 let answer = Joined {
                     program: program.bytes(),
                     request: &handed.for_caller()?,

@@ -8,6 +8,8 @@ use std::{
 
 use envd_shims::{LaunchError, Launcher, Plan, Program, Resident, compile_joining, compile_on};
 
+use super::skeletons::Skeletons;
+
 /// A plan, and what was made of it once for all.
 #[derive(Debug)]
 pub struct Blueprint {
@@ -35,9 +37,10 @@ impl Blueprint {
         }
     }
 
-    fn program(&self) -> Result<&Program, LaunchError> {
+    /// What makes such an environment, with a layer that it shares with others.
+    fn program(&self, skeletons: &Skeletons) -> Result<&Program, LaunchError> {
         once(&self.program, || {
-            compile_on(&self.plan, self.terminal.as_deref())
+            compile_on(&skeletons.plan(&self.plan), self.terminal.as_deref())
         })
     }
 
@@ -47,8 +50,8 @@ impl Blueprint {
     }
 
     /// The namespaces of such an environment, as flags of clone3(2).
-    pub fn namespaces(&self) -> Result<u64, LaunchError> {
-        self.program().map(Program::namespaces)
+    pub fn namespaces(&self) -> u64 {
+        envd_shims::namespaces(&self.plan)
     }
 }
 
@@ -105,20 +108,23 @@ pub trait Environment: Send + Sync {
 #[derive(Debug)]
 pub struct Launching {
     launcher: RefCell<Launcher>,
+    /// After the launcher, whose environments have them.
+    skeletons: Skeletons,
 }
 
 impl Launching {
-    /// With a launcher of its own.
-    pub fn start() -> Result<Self, LaunchError> {
+    /// With a launcher of its own, and a directory for what environments share.
+    pub fn start(directory: PathBuf) -> Result<Self, LaunchError> {
         Ok(Self {
             launcher: RefCell::new(Launcher::start()?),
+            skeletons: Skeletons::new(directory),
         })
     }
 }
 
 impl Maker for Launching {
     fn make(&self, blueprint: &Blueprint) -> Result<Box<dyn Environment>, LaunchError> {
-        let program = blueprint.program()?;
+        let program = blueprint.program(&self.skeletons)?;
         let made = self.launcher.borrow().launch_program(program);
         let resident = match made {
             // Its end of the socket is closed: it is gone, and so is all that it made.

@@ -25,6 +25,7 @@ mod recipe;
 pub mod running;
 pub mod server;
 pub mod serving;
+mod skeletons;
 mod stamp;
 pub(crate) mod watched;
 

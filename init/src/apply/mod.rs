@@ -49,18 +49,48 @@ impl Table {
     }
 }
 
+/// The word of the launching process that the id maps of this one are written, as long as it is still to come.
+pub struct Maps(Option<Descriptor>);
+
+impl Maps {
+    /// That comes on this connection, if it has not come yet.
+    pub fn awaited(connection: Option<Descriptor>) -> Self {
+        Maps(connection)
+    }
+
+    /// Waits for it; whether there was something to wait for. Should the launching process give up instead, this one ends.
+    fn wait(&mut self) -> bool {
+        let Some(connection) = self.0.take() else {
+            return false;
+        };
+        let mut word = [0; 1];
+        loop {
+            match sys::receive(connection, &mut word, true) {
+                Ok(packet) if packet.length > 0 => break,
+                Err(Errno(EINTR)) => {}
+                Ok(_) | Err(_) => sys::exit(125),
+            }
+        }
+        sys::close(connection);
+        true
+    }
+}
+
 /// Carries out the operations of a program, in order. `owner` is the connection that descriptors are handed over on, and that
 /// the second part of a program comes from that is continued.
-pub fn apply(program: &Program<'_>, owner: Descriptor) -> Result<Applied, Failure> {
+pub fn apply(program: &Program<'_>, owner: Descriptor, mut maps: Maps) -> Result<Applied, Failure> {
     let mut table = Table([-1; SLOTS]);
     let mut applied = Applied { kept: 0 };
-    carry_out(program.operations(), &mut table, &mut applied, owner)?;
+    let first = program.operations();
+    carry_out(first, &mut table, &mut applied, owner, &mut maps)?;
+    maps.wait();
     if program.header.flags & CONTINUED != 0 {
         let mut packet = Region::new(LONGEST_PACKET)
             .map_err(|error| Failure::at(Stage::Malformed, 0, error.0))?;
         let mut file = None;
         let rest = second_part(owner, &mut packet, &mut file)?;
-        carry_out(Operations::of(rest), &mut table, &mut applied, owner)?;
+        let rest = Operations::of(rest);
+        carry_out(rest, &mut table, &mut applied, owner, &mut maps)?;
     }
     Ok(applied)
 }
@@ -100,14 +130,31 @@ fn carry_out(
     table: &mut Table,
     applied: &mut Applied,
     owner: Descriptor,
+    maps: &mut Maps,
 ) -> Result<(), Failure> {
     for (index, operation) in operations.enumerate() {
         let index = index as u32;
         let operation = operation.map_err(|_| Failure::at(Stage::Malformed, index, 0))?;
-        step(&operation, table, applied, owner)
-            .map_err(|error| Failure::at(Stage::Operation, index, error.0))?;
+        if needs_ids(&operation) {
+            maps.wait();
+        }
+        let done = match step(&operation, table, applied, owner) {
+            // Somebody else's directory, which only who has ids may look into.
+            Err(_) if maps.wait() => step(&operation, table, applied, owner),
+            done => done,
+        };
+        done.map_err(|error| Failure::at(Stage::Operation, index, error.0))?;
     }
     Ok(())
+}
+
+/// Whether an operation cannot be carried out by a process without ids, which can make no file. The others are done while the
+/// launching process writes the maps.
+fn needs_ids(operation: &Operation<'_>) -> bool {
+    !matches!(
+        operation,
+        Operation::MakePrivate {} | Operation::CopyTree { .. } | Operation::OpenDirectory { .. }
+    )
 }
 
 fn step(
@@ -224,7 +271,10 @@ fn step(
             frozen,
         } => {
             sys::change_directory_to(table.need(directory)?)?;
-            sys::make_file_at(AT_FDCWD, name, 0o666)?;
+            match sys::make_file_at(AT_FDCWD, name, 0o666) {
+                Err(Errno(EEXIST)) => {}
+                made => made?,
+            }
             sys::bind(node, name)?;
             match frozen {
                 true => sys::make_read_only(name, 0),
@@ -242,10 +292,11 @@ fn step(
             written.map(drop)
         }
         Operation::Bind { parent, path, on } => {
-            let mut place = Text::<32>::new();
-            place.put(b"/proc/self/fd/", table.need(on)?)?;
-            sys::change_directory_to(table.need(parent)?)?;
-            sys::bind(path, place.as_c_str()?)
+            // Not by mount(2), which could name `on` by way of procfs only: that makes an inode for each.
+            let tree = sys::copy_mount(table.need(parent)?, path)?;
+            let attached = sys::attach(tree, table.need(on)?, c"");
+            sys::close(tree);
+            attached
         }
         Operation::Shield { parent, path } => {
             sys::change_directory_to(table.need(parent)?)?;

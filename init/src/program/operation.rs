@@ -99,8 +99,9 @@ operations! {
     27 Filter { instructions: &'p [u8], listen: bool, root: Slot, }
     /// Hand what a slot holds, the root, to the owner.
     28 HandRoot { root: Slot, }
-    /// Bind a node of the host to a new file in an opened directory. By mount(2), which makes no mount namespace for what is
-    /// not attached yet. One that is `frozen` is read-only: a device works all the same, its mode and times stay.
+    /// Bind a node of the host to a file in an opened directory, which is made where there is none. By mount(2), which makes no
+    /// mount namespace for what is not attached yet. One that is `frozen` is read-only: a device works all the same, its mode and
+    /// times stay.
     29 Node { directory: Slot, name: &'p CStr, node: &'p CStr, frozen: bool, }
     /// Bind what is below an opened directory of our own on itself, without write access. Nothing where it is missing.
     30 Shield { parent: Slot, path: &'p CStr, }

@@ -4,6 +4,7 @@ use core::{
     ffi::{CStr, c_char},
     marker::PhantomData,
     ptr, slice,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use super::{Errno, call, constant::*};
@@ -12,6 +13,22 @@ const PROT_READ: i32 = 1;
 const PROT_WRITE: i32 = 2;
 const MAP_PRIVATE: i32 = 2;
 const MAP_ANONYMOUS: i32 = 0x20;
+
+/// Where the next mapping is to be, if that matters.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// Has mappings made one after the other from here on, where there is room, so that they share page tables.
+pub(super) fn place_from(start: usize) {
+    NEXT.store(start, Ordering::Relaxed);
+}
+
+/// A wish for the place of a mapping; 0 for none.
+fn place(length: usize) -> usize {
+    match NEXT.load(Ordering::Relaxed) {
+        0 => 0,
+        _ => NEXT.fetch_add(length.next_multiple_of(4096), Ordering::Relaxed),
+    }
+}
 
 /// A mapping of its own, zeroed; given back when dropped.
 #[derive(Debug)]
@@ -27,8 +44,9 @@ impl Region {
             return Err(Errno(EINVAL));
         }
         let (protection, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
-        // SAFETY: a mapping at a place of the kernel's choice, of which nothing else knows.
-        let start = unsafe { call!(MMAP, 0usize, length, protection, flags, -1, 0) }?;
+        let wish = place(length);
+        // SAFETY: a mapping where nothing is, at a place of the kernel's choice, of which nothing else knows.
+        let start = unsafe { call!(MMAP, wish, length, protection, flags, -1, 0) }?;
         Ok(Region {
             start: ptr::with_exposed_provenance_mut(start),
             length,

@@ -16,6 +16,7 @@ mod process;
 mod security;
 mod signals;
 mod sockets;
+mod stack;
 mod start;
 
 use arch::number;
@@ -30,6 +31,7 @@ pub use process::*;
 pub use security::*;
 pub use signals::*;
 pub use sockets::*;
+pub use stack::{Once, shed, top};
 pub use start::Start;
 
 /// An open file, as the process knows it.

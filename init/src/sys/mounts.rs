@@ -36,6 +36,13 @@ pub fn copy_tree(path: &CStr) -> Result<Descriptor, Errno> {
     unsafe { call!(OPEN_TREE, AT_FDCWD, path, flags) }.map(|fd| fd as Descriptor)
 }
 
+/// Copies the mount of what is at `path` below an opened directory, without attaching it anywhere.
+pub fn copy_mount(directory: Descriptor, path: &CStr) -> Result<Descriptor, Errno> {
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+    // SAFETY: `path` ends in a zero byte.
+    unsafe { call!(OPEN_TREE, directory, path, flags) }.map(|fd| fd as Descriptor)
+}
+
 /// Mounts a detached tree on `path` below `directory`; on `directory` itself when `path` is empty.
 pub fn attach(tree: Descriptor, directory: Descriptor, path: &CStr) -> Result<(), Errno> {
     let mut flags = MOVE_MOUNT_F_EMPTY_PATH;

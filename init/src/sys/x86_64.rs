@@ -97,6 +97,29 @@ pub unsafe fn spawn_sharing(
     result
 }
 
+/// Goes on in `then(argument)` on the stack below `argument`, for good.
+///
+/// # Safety
+/// `argument` must be aligned to 16 bytes, what is below it a stack that nothing else uses, and it what `then` takes. Nothing of this
+/// process may rely on its stack so far.
+pub unsafe fn continue_on(argument: *mut u8, then: extern "C" fn(usize) -> !) -> ! {
+    // SAFETY: as the caller says; the call leaves the stack as the convention wants it on entry.
+    unsafe {
+        asm!(
+            "mov rsp, rdi",
+            "xor ebp, ebp",
+            "call {then}",
+            "ud2",
+            then = in(reg) then,
+            in("rdi") argument,
+            options(noreturn),
+        );
+    }
+}
+
+/// Where the memory of a process ends (TASK_SIZE_MAX).
+pub const END_OF_MEMORY: usize = (1 << 47) - 4096;
+
 /// Makes `_start`, where a program without a C library starts, call a function of type `fn(&Start) -> i32` and exit with what
 /// it gives.
 #[macro_export]
@@ -112,6 +135,37 @@ macro_rules! entry {
             "ud2",
             main = sym start_of_program,
         );
+
+        unsafe extern "C" fn start_of_program(stack: *const usize) -> ! {
+            // SAFETY: the stack as the kernel prepared it.
+            let start = unsafe { $crate::sys::Start::from_stack(stack) };
+            $crate::sys::exit($main(&start))
+        }
+    };
+}
+
+/// The same, on the stack in the program's own memory (see `sys/stack.rs`).
+#[macro_export]
+macro_rules! entry_on_own_stack {
+    ($main:path) => {
+        core::arch::global_asm!(
+            ".globl _start",
+            "_start:",
+            "xor ebp, ebp",
+            "mov rbx, rsp",
+            "and rsp, -16",
+            "call {top}",
+            "mov rdi, rbx",
+            "mov rsp, rax",
+            "call {main}",
+            "ud2",
+            top = sym top_of_stack,
+            main = sym start_of_program,
+        );
+
+        extern "C" fn top_of_stack() -> *mut u8 {
+            $crate::sys::top()
+        }
 
         unsafe extern "C" fn start_of_program(stack: *const usize) -> ! {
             // SAFETY: the stack as the kernel prepared it.
@@ -164,6 +218,7 @@ pub mod number {
     pub const LSEEK: usize = 8;
     pub const MMAP: usize = 9;
     pub const MUNMAP: usize = 11;
+    pub const MADVISE: usize = 28;
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const IOCTL: usize = 16;

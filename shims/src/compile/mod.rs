@@ -11,6 +11,7 @@ mod plant;
 mod privileges;
 
 pub use devices::name_of_terminal;
+pub(crate) use plant::{Done, bed};
 
 use std::{
     collections::BTreeMap,
@@ -216,8 +217,12 @@ impl<'p> Compiler<'p> {
         self.make_stage()?;
         let planted = self.assemble(&sources)?;
         let sourced = plan.mounts.iter().zip(opened).zip(planted);
-        let left = sourced.filter(|(_, planted)| !planted);
-        Ok(left.map(|(sourced, _)| sourced).collect())
+        let left = sourced.filter_map(|((mount, source), done)| match done {
+            Done::Nothing => Some((mount, source)),
+            Done::Laid => Some((mount, Source::Laid)),
+            Done::All => None,
+        });
+        Ok(left.collect())
     }
 
     /// The host name, and what there is of a network.
@@ -363,9 +368,9 @@ impl<'p> Compiler<'p> {
         to
     }
 
-    /// Mounts the root on the stage; says which of the plan's mounts are done with already.
-    fn assemble(&mut self, sources: &Sources) -> Result<Vec<bool>, LaunchError> {
-        let mut planted = vec![false; self.plan.mounts.len()];
+    /// Mounts the root on the stage; says how much of each of the plan's mounts is done with already.
+    fn assemble(&mut self, sources: &Sources) -> Result<Vec<Done>, LaunchError> {
+        let mut planted = vec![Done::Nothing; self.plan.mounts.len()];
         let stage = text(STAGE)?;
         match (sources, &self.plan.root) {
             (Sources::Overlay { lowers, upper }, Root::Overlay { lowers: paths, .. }) => {
@@ -484,7 +489,8 @@ fn c_path(path: &Path) -> Result<CString, LaunchError> {
         .map_err(|_| LaunchError::Plan(format!("{path:?} contains a zero byte")))
 }
 
-fn namespaces(plan: &Plan) -> u64 {
+/// The namespaces that environments of a plan have, as flags of clone3(2).
+pub fn namespaces(plan: &Plan) -> u64 {
     use envd_init::sys::constant::*;
     let wanted = plan.namespaces;
     let mut flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID;

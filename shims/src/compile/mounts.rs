@@ -72,6 +72,8 @@ fn source_error(path: &Path, target: &Path) -> SetupError {
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     None,
+    /// None, and what it consists of is in a layer of the root.
+    Laid,
     /// A copy of its mounts.
     Tree(Slot),
     Directory(Slot),
@@ -177,6 +179,9 @@ impl Compiler<'_> {
             }
             (Mount::Tmpfs { target, mode, size }, _) => self.tmpfs(target, *mode, *size).map(drop),
             (Mount::Proc { target }, _) => self.procfs(target),
+            (Mount::Devices { target }, Source::Laid) | (Mount::Nodes { target }, _) => {
+                self.nodes(target)
+            }
             (Mount::Devices { target }, _) => self.devices(target),
             (
                 Mount::File {

@@ -235,6 +235,7 @@ pub(super) async fn apply(
             refused: Vec::new(),
             commits: Vec::new(),
             branch: None,
+            submodules: Vec::new(),
             dry_run: request.dry_run,
         };
         let mut is_applied = true;
@@ -261,6 +262,7 @@ pub(super) async fn apply(
             }
             answer.branch = commits.branch();
             answer.commits = commits.names();
+            answer.submodules = commits.submodules();
         }
         Ok(answer)
     })

@@ -355,6 +355,36 @@ fn a_work_tree_that_is_made_inside_stays_there() {
     }
 }
 
+/// An attacker would have the owner's git run what they wrote into a file of the project that it runs already.
+#[test]
+fn what_the_owners_git_runs_in_the_project_is_not_changed_unasked() {
+    let Some(world) = world() else { return };
+    for sandbox in everyone(&world) {
+        let main = Project::repository(&sandbox);
+        let global = sandbox.path("home").join(".gitconfig");
+        fs::write(&global, "[core]\n\tfsmonitor = tools/watch\n").unwrap();
+        main.git(&["config", "core.hooksPath", "tools/hooks"]);
+        main.git(&["config", "filter.x.clean", "sh ./tools/clean %f"]);
+        sandbox.hand_over();
+        let tree = main.linked(sandbox.path("tree"));
+        for project in [&main, &tree] {
+            project.agent(&["create", "--name", "try"]).ok();
+            project.sh(
+                "try",
+                "mkdir -p tools/hooks; for f in hooks/pre-commit clean watch other; do echo x > tools/$f; done",
+            );
+            let refused = project.agent(&["apply", "try"]).code(1);
+            for path in ["tools/hooks/pre-commit", "tools/clean", "tools/watch"] {
+                assert!(refused.stdout.contains(path), "{path}\n{refused}");
+            }
+            assert!(refused.stdout.contains("git-programs"), "{refused}");
+            assert!(!project.path.join("tools").exists());
+            project.agent(&["apply", "try", "tools/other"]).ok();
+            project.agent(&["rm", "--all"]).ok();
+        }
+    }
+}
+
 /// A repository whose references envd does not read is refused by name.
 #[test]
 fn a_reftable_is_refused_by_name() {

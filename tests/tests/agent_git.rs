@@ -166,7 +166,10 @@ fn a_repository_is_seen_wherever_it_lies() {
             // No project: it is only where git runs.
             std::mem::forget(there);
             let before = state(&directory);
-            tree.agent(&["create", "--name", "try"]).ok();
+            // With files of envd's own in the home directory.
+            let network = ["--allow-host", "example.org"];
+            tree.agent(&[&["create", "--name", "try"][..], &network].concat())
+                .ok();
             tree.sh(
                 "try",
                 "echo x > ~/note; echo x > /tmp/note; echo two > file; git commit -qam two",

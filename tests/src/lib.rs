@@ -1,7 +1,7 @@
 //! What it takes to test envd from the outside: packages and hostile packages made in memory ([`deb`], [`hostile`]), a
 //! signed archive that moves on ([`archive`]) served on loopback with faults on request ([`server`]), a scrubbed home
 //! for each test ([`sandbox`]), an ordinary user when the tests run as root ([`user`]), and the count of what a command
-//! left behind ([`leftovers`]).
+//! left behind ([`leftovers`]). The programs inside are compiled here ([`programs`]), or are the host's own git ([`git`]).
 //!
 //! The product is known by its command line alone: see [`sandbox::envd_binary`] for how the binary is found.
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@ pub mod archive;
 pub mod clock;
 pub mod daemon;
 pub mod deb;
+pub mod git;
 pub mod hostile;
 pub mod key;
 pub mod leftovers;

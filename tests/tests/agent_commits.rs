@@ -5,11 +5,12 @@ use std::{
     collections::BTreeMap,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use envd_tests::{
     daemon::Daemon,
+    git::{command, git},
     leftovers::Watch,
     requirement,
     sandbox::{Sandbox, conclude, finish},
@@ -23,25 +24,6 @@ fn world() -> Option<World> {
         true => World::small(),
         false => None,
     }
-}
-
-fn command(sandbox: &Sandbox, directory: &Path, words: &[&str]) -> Command {
-    let mut command = sandbox.command("git");
-    command
-        .current_dir(directory)
-        .env("GIT_AUTHOR_NAME", "a")
-        .env("GIT_AUTHOR_EMAIL", "a@b")
-        .env("GIT_COMMITTER_NAME", "a")
-        .env("GIT_COMMITTER_EMAIL", "a@b")
-        .args(words);
-    command
-}
-
-/// The host's git, as the project's owner.
-#[track_caller]
-fn git(sandbox: &Sandbox, directory: &Path, words: &[&str]) -> String {
-    let outcome = finish(&mut command(sandbox, directory, words)).ok();
-    outcome.stdout.trim_end().to_owned()
 }
 
 /// A project that is a repository with a commit, in an environment named `try`.
@@ -103,21 +85,7 @@ fn commit(sandbox: &Sandbox, clone: &Path, text: &str) {
 
 /// All files of the host's repository but objects, with their contents.
 fn state(sandbox: &Sandbox) -> BTreeMap<PathBuf, Vec<u8>> {
-    fn collect(directory: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
-        for entry in std::fs::read_dir(directory).unwrap().flatten() {
-            let path = entry.path();
-            if path.ends_with(".git/objects") {
-                continue;
-            }
-            match entry.file_type().unwrap().is_dir() {
-                true => collect(&path, files),
-                false => drop(files.insert(path.clone(), std::fs::read(&path).unwrap_or_default())),
-            }
-        }
-    }
-    let mut files = BTreeMap::new();
-    collect(&sandbox.project().join(".git"), &mut files);
-    files
+    envd_tests::git::state(&sandbox.project().join(".git"))
 }
 
 fn branches(sandbox: &Sandbox) -> String {
@@ -258,36 +226,6 @@ fn commits_come_as_a_branch_and_nothing_else() {
         agent(&sandbox, &["apply", "try", "--git", "--branch", "new"]).code(1);
         assert_eq!(branches(&sandbox), there);
         drop(daemon);
-    }
-}
-
-/// A work tree's repository is seen, and with it its history; it is the other work trees', too, and not to be written to.
-#[test]
-fn a_work_tree_has_its_repository_to_read() {
-    let Some(world) = world() else { return };
-    for sandbox in everyone(&world) {
-        prepared(&sandbox);
-        let daemon = Daemon::of(&sandbox);
-        let project = sandbox.project();
-        let tree = sandbox.path("tree");
-        let tree = tree.to_str().unwrap();
-        git(&sandbox, &project, &["worktree", "add", "-q", tree]);
-        let in_tree = |words: &[&str]| sandbox.envd(&[&["--project", tree], words].concat());
-        in_tree(&["agent", "create", "--name", "linked"]).ok();
-        let line = "d=$(cut -d' ' -f2 .git); cat $d/HEAD; test -d $d/../../objects && echo objects; \
-                    (echo x > $d/HEAD) 2>/dev/null || echo refused";
-        let run = in_tree(&["agent", "run", "linked", "--", "sh", "-c", line]).ok();
-        assert_eq!(run.stdout, "ref: refs/heads/tree\nobjects\nrefused\n");
-        in_tree(&["agent", "apply", "linked", "--commits-only"])
-            .code(2)
-            .says(&["not the top of a git repository"]);
-        in_tree(&["daemon", "stop"]).ok();
-        drop(daemon);
-        let head = project.join(".git/worktrees/tree/HEAD");
-        assert_eq!(
-            std::fs::read_to_string(head).unwrap(),
-            "ref: refs/heads/tree\n"
-        );
     }
 }
 

@@ -31,7 +31,9 @@ pub use apply::{
 };
 pub use base::{Base, BaseContent, BaseState, NoBaseContent};
 pub use change::{Change, ChangeKind, Changes, Kind, Moment, Reason, Skipped, Stamp, State};
-pub use commits::{Branch, CommitsError, NoObjectName, ObjectName, Repository, Taken};
+pub use commits::{
+    Branch, CommitsError, Find, NoObjectName, ObjectName, Repository, Submodule, Taken, Written,
+};
 pub use copy::copy_tree;
 pub use error::ChangesError;
 pub use git::GitBase;

@@ -311,6 +311,13 @@ impl Tell for ChangesApplied {
             if let Some(branch) = &self.branch {
                 text += &format!("\nbranch {branch}");
             }
+            for submodule in &self.submodules {
+                let (path, branch) = (shown(&submodule.path), &submodule.branch);
+                for commit in &submodule.commits {
+                    text += &format!("\ncommit {commit} of the submodule {path}");
+                }
+                text += &format!("\nbranch {branch} of the submodule {path}");
+            }
             return text;
         }
         let mut text = "nothing was applied".to_owned();
@@ -405,6 +412,7 @@ mod tests {
             refused: Vec::new(),
             commits: Vec::new(),
             branch: None,
+            submodules: Vec::new(),
             dry_run: false,
         };
         assert_eq!(

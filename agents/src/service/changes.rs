@@ -87,7 +87,7 @@ pub struct ChangesApply {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
     /// Whether commits made inside are to be brought too, as a branch of the project's repository (never hooks or
-    /// configuration).
+    /// configuration), with what they record of submodules.
     #[serde(default)]
     pub git: bool,
     /// Whether commits are all that is to be brought: the project's files stay as they are.
@@ -108,6 +108,17 @@ pub struct NotApplied {
     pub path: String,
     /// Why: the rule that refuses it, or how the project moved underneath.
     pub reason: String,
+}
+
+/// Commits of a submodule that came with those of the project.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SubmoduleCommits {
+    /// The submodule, relative to the project.
+    pub path: String,
+    /// Commits that were brought to its repository, oldest first.
+    pub commits: Vec<String>,
+    /// The branch there that leads to them.
+    pub branch: String,
 }
 
 /// What was brought back. Either everything that was asked for, or nothing and the reasons.
@@ -132,6 +143,9 @@ pub struct ChangesApplied {
     /// The branch that leads to them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
+    /// What came of submodules with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub submodules: Vec<SubmoduleCommits>,
     /// Whether this was only a dry run.
     pub dry_run: bool,
 }

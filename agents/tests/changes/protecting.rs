@@ -241,8 +241,10 @@ fn programs_that_the_repository_s_configuration_runs_are_protected() {
     );
     session.inside("mkdir -p tools/hooks; echo x > tools/hooks/pre-commit; echo x > tools/clean.sh; echo x > tools/ok");
     let configuration = fs::read(session.project(".git/config")).unwrap();
+    let top = session.project("");
+    let programs = protected::programs_of_git(&configuration, &top, &top);
     let guard = Guard {
-        protected: Protected::default().with_programs(&protected::programs_of_git(&configuration)),
+        protected: Protected::default().with_programs(&programs),
         ..Guard::default()
     };
     let refusals = session.refusals(&guard);

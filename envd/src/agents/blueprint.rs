@@ -12,7 +12,9 @@ use super::layers::{Bed, Targets};
 use crate::{
     cli::{Failure, Kind},
     config::Home,
-    environment::{self, Caller, HostFacts, Inputs, RootFacts, Wanted, Workplace, git, plan},
+    environment::{
+        self, Caller, HostFacts, Inputs, RootFacts, Wanted, Workplace, git::Linked, plan,
+    },
     settings::HostVariables,
 };
 
@@ -26,15 +28,18 @@ pub(super) struct Blueprint {
     plan: Plan,
     home: PathBuf,
     project: Option<PathBuf>,
+    linked: Option<Linked>,
 }
 
 /// What it is drawn from.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Ground<'a> {
     /// The realised root's directory.
     pub(super) view: &'a Path,
     /// The project's directory, if it has one.
     pub(super) project: Option<&'a Path>,
+    /// What that is linked to, where it is a linked work tree.
+    pub(super) linked: Option<Linked>,
     /// `[env.vars]`.
     pub(super) variables: &'a BTreeMap<String, String>,
     /// What it may reach.
@@ -60,9 +65,13 @@ impl Blueprint {
             None => Workplace::Nothing,
         };
         let directory = ground.project.unwrap_or(Path::new("/"));
-        // A work tree's history; there is one for all its work trees, which are not lent.
-        let repository = ground.project.and_then(git::repository_of_worktree);
-        let readable: Vec<_> = repository.into_iter().collect();
+        // One that is the caller's home, or in the system's places, is seen no more than a project would be.
+        let may_be_seen =
+            |linked: &Linked| Workplace::project(&linked.repository, &caller.home).is_ok();
+        let linked = ground.linked.filter(may_be_seen);
+        // Only to be read: as long as no overlay has taken its place, nothing inside can write to it.
+        let repository = linked.as_ref().map(|linked| &linked.repository);
+        let readable: Vec<_> = repository.cloned().into_iter().collect();
         let mut plan = plan(&Inputs {
             root: &root,
             host: &host,
@@ -86,6 +95,9 @@ impl Blueprint {
             command: &["/bin/sh".into()],
         });
         plan.hand_root = true;
+        if let Some(landlock) = &mut plan.privileges.landlock {
+            landlock.write.extend(readable);
+        }
         let home = plan
             .command
             .environment
@@ -97,6 +109,7 @@ impl Blueprint {
             plan,
             home,
             project: ground.project.map(Path::to_owned),
+            linked,
         })
     }
 
@@ -109,8 +122,14 @@ impl Blueprint {
     pub(super) fn targets(&self) -> Targets<'_> {
         Targets {
             project: self.project.as_deref(),
+            repository: self.linked.as_ref().map(|linked| &*linked.repository),
             home: &self.home,
         }
+    }
+
+    /// What its project is linked to, as that was when this was drawn.
+    pub(super) fn linked(&self) -> Option<&Linked> {
+        self.linked.as_ref()
     }
 
     /// The plan; what it says of a command is what commands begin with.

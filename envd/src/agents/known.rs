@@ -6,7 +6,7 @@ use std::{
 };
 
 use envd_agents::service::environment::{Network, Source};
-use rustix::fs::{AtFlags, CWD, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Stat, statat};
 
 use super::live::Ground;
 
@@ -25,8 +25,18 @@ const PROJECT: [&str; 2] = ["envd.toml", "envd.lock"];
 type Mark = (u64, u64, i64, i64, u64, i64, u64);
 
 fn mark(path: &Path) -> Option<Mark> {
-    let found = statat(CWD, path, AtFlags::empty()).ok()?;
-    Some((
+    statat(CWD, path, AtFlags::empty()).ok().map(mark_of)
+}
+
+/// A directory `.git` changes all the time, and nothing depends on it.
+fn link(project: &Path) -> Option<Mark> {
+    let found = statat(CWD, project.join(".git"), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let is_file = FileType::from_raw_mode(found.st_mode).is_file();
+    is_file.then(|| mark_of(found))
+}
+
+fn mark_of(found: Stat) -> Mark {
+    (
         found.st_dev,
         found.st_ino,
         found.st_size,
@@ -34,7 +44,7 @@ fn mark(path: &Path) -> Option<Mark> {
         found.st_mtime_nsec,
         found.st_ctime,
         found.st_ctime_nsec,
-    ))
+    )
 }
 
 /// What an environment was asked for, and what there was then.
@@ -44,6 +54,8 @@ pub(super) struct Wanted {
     project: Option<PathBuf>,
     network: Network,
     marks: Vec<Option<Mark>>,
+    /// Of the file that links its project to a repository, where it is no repository itself.
+    link: Option<Mark>,
     name: String,
 }
 
@@ -59,6 +71,7 @@ impl Wanted {
             project: project.map(Path::to_owned),
             network: network.clone(),
             marks: machine.chain(own).collect(),
+            link: project.and_then(link),
             name: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
@@ -116,5 +129,21 @@ mod tests {
         std::fs::write(&other, "longer").unwrap();
         std::fs::rename(&other, &file).unwrap();
         assert_ne!(mark(&link), longer);
+    }
+
+    /// What an environment's plan has of a repository is by way of that file.
+    #[test]
+    fn a_project_that_is_linked_elsewhere_shows_and_its_own_repository_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let git = directory.path().join(".git");
+        assert_eq!(link(directory.path()), None);
+        std::fs::create_dir(&git).unwrap();
+        assert_eq!(link(directory.path()), None);
+        std::fs::remove_dir(&git).unwrap();
+        std::fs::write(&git, "gitdir: one\n").unwrap();
+        let before = link(directory.path());
+        assert!(before.is_some());
+        std::fs::write(&git, "gitdir: another\n").unwrap();
+        assert_ne!(link(directory.path()), before);
     }
 }

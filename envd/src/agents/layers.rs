@@ -199,6 +199,8 @@ impl Layered {
 pub(super) struct Layers {
     /// Its project, if it has one.
     pub(super) project: Option<Layered>,
+    /// The repository of its project, where that is a linked work tree: git keeps its history there.
+    pub(super) repository: Option<Layered>,
     /// Its home directory.
     pub(super) home: Layered,
     /// Its `/tmp`.
@@ -211,6 +213,7 @@ pub(super) struct Layers {
 #[derive(Clone, Default, Debug)]
 pub(super) struct Frozen {
     project: Vec<Arc<Owned>>,
+    repository: Vec<Arc<Owned>>,
     home: Vec<Arc<Owned>>,
     tmp: Vec<Arc<Owned>>,
 }
@@ -220,6 +223,8 @@ pub(super) struct Frozen {
 pub(super) struct Targets<'a> {
     /// The project's, which is its path outside, too.
     pub(super) project: Option<&'a Path>,
+    /// That of the repository which the project is a linked work tree of; the same outside, too. Never below the project.
+    pub(super) repository: Option<&'a Path>,
     /// The home directory's.
     pub(super) home: &'a Path,
 }
@@ -228,6 +233,7 @@ pub(super) struct Targets<'a> {
 #[derive(Debug)]
 pub(super) struct Bed {
     project: Option<Layered>,
+    repository: Option<Layered>,
     more: Option<Owned>,
     home: Layered,
     tmp: Layered,
@@ -250,12 +256,14 @@ impl Bed {
             let (target, base) = (target.to_owned(), empty.to_owned());
             Layered::over(make_own(new())?, target, base, frozen, Some(mode))
         };
-        let project = targets.project.map(|project| {
-            let (target, base) = (project.to_owned(), project.to_owned());
-            Layered::over(make_own(new())?, target, base, frozen.project, None)
-        });
+        let outside = |path: Option<&Path>, frozen| {
+            let Some(path) = path else { return Ok(None) };
+            let (target, base) = (path.to_owned(), path.to_owned());
+            Layered::over(make_own(new())?, target, base, frozen, None).map(Some)
+        };
         Ok(Self {
-            project: project.transpose()?,
+            project: outside(targets.project, frozen.project)?,
+            repository: outside(targets.repository, frozen.repository)?,
             more,
             home: own(targets.home, frozen.home, HOME_MODE)?,
             tmp: own(Path::new("/tmp"), frozen.tmp, TMP_MODE)?,
@@ -264,14 +272,16 @@ impl Bed {
 
     /// What is mounted of it.
     pub(super) fn mounts(&self) -> Vec<Mount> {
-        let own = [&self.home, &self.tmp].into_iter().chain(&self.project);
-        own.map(Layered::mount).collect()
+        let own = [&self.home, &self.tmp].into_iter();
+        let outside = self.project.iter().chain(&self.repository);
+        own.chain(outside).map(Layered::mount).collect()
     }
 
     /// The layers of an environment that begins with them.
     pub(super) fn lay(self) -> Laid {
         let layers = Layers {
             project: self.project,
+            repository: self.repository,
             home: self.home,
             tmp: self.tmp,
             _covered: Vec::new(),
@@ -298,8 +308,20 @@ impl Bed {
         let is_in_tmp = |target: &Path| is_tmp_new && target.starts_with(&self.tmp.target);
         let is_home_new = !frozen.home.is_empty() || is_in_tmp(targets.home);
         let is_hidden =
-            |project: &Path| is_in_tmp(project) || is_home_new && project.starts_with(targets.home);
-        let is_project_new = !frozen.project.is_empty() || targets.project.is_some_and(is_hidden);
+            |path: &Path| is_in_tmp(path) || is_home_new && path.starts_with(targets.home);
+        let is_repository_new =
+            !frozen.repository.is_empty() || targets.repository.is_some_and(is_hidden);
+        // A bare repository may hold its work trees.
+        let is_in_repository = |project: &Path| {
+            is_repository_new
+                && targets
+                    .repository
+                    .is_some_and(|above| project.starts_with(above))
+        };
+        let is_project_new = !frozen.project.is_empty()
+            || targets
+                .project
+                .is_some_and(|project| is_hidden(project) || is_in_repository(project));
         let mut own = |ready: Layered, frozen: Vec<_>, mode, more: Option<Owned>| {
             let Layered {
                 target, base, own, ..
@@ -317,6 +339,10 @@ impl Bed {
             Some(ready) if is_project_new => Some(own(ready, frozen.project, None, more.take())?),
             project => project,
         };
+        let repository = match self.repository {
+            Some(ready) if is_repository_new => Some(own(ready, frozen.repository, None, None)?),
+            repository => repository,
+        };
         let home = match is_home_new {
             true => own(self.home, frozen.home, Some(HOME_MODE), None)?,
             false => self.home,
@@ -327,6 +353,7 @@ impl Bed {
         };
         let layers = Layers {
             project,
+            repository,
             home,
             tmp,
             _covered: covered,
@@ -344,8 +371,9 @@ impl Bed {
             layered.renew()?;
         }
         let mounts = layers.all().map(Layered::mount).collect();
-        let own = [self.home, self.tmp].into_iter().chain(self.project);
-        layers._covered = own.map(|layered| layered.own).collect();
+        let own = [self.home, self.tmp].into_iter();
+        let outside = self.project.into_iter().chain(self.repository);
+        layers._covered = own.chain(outside).map(|layered| layered.own).collect();
         Ok(Laid {
             layers,
             mounts,
@@ -373,7 +401,8 @@ impl Layers {
 
     /// All, in any order.
     pub(super) fn all(&self) -> impl Iterator<Item = &Layered> {
-        [&self.home, &self.tmp].into_iter().chain(&self.project)
+        let outside = self.project.iter().chain(&self.repository);
+        [&self.home, &self.tmp].into_iter().chain(outside)
     }
 
     /// What was frozen of it, if nothing was written since. Nothing may write to it meanwhile.
@@ -386,6 +415,7 @@ impl Layers {
         let frozen = |layered: &Layered| layered.frozen.clone();
         Ok(Some(Frozen {
             project: self.project.as_ref().map(frozen).unwrap_or_default(),
+            repository: self.repository.as_ref().map(frozen).unwrap_or_default(),
             home: frozen(&self.home),
             tmp: frozen(&self.tmp),
         }))
@@ -393,11 +423,13 @@ impl Layers {
 
     /// Copies all that was written. Nothing may write to it meanwhile.
     pub(super) fn copy(&self, new: &dyn Fn() -> PathBuf) -> io::Result<Frozen> {
+        let outside = |layered: &Option<Layered>| match layered {
+            Some(layered) => layered.copy(new()),
+            None => Ok(Vec::new()),
+        };
         Ok(Frozen {
-            project: match &self.project {
-                Some(project) => project.copy(new())?,
-                None => Vec::new(),
-            },
+            project: outside(&self.project)?,
+            repository: outside(&self.repository)?,
             home: self.home.copy(new())?,
             tmp: self.tmp.copy(new())?,
         })
@@ -405,11 +437,13 @@ impl Layers {
 
     /// Freezes all that was written. Nothing may have them mounted; what goes on begins over what this gives.
     pub(super) fn freeze(&mut self, new: &dyn Fn() -> PathBuf) -> io::Result<Frozen> {
+        let outside = |layered: &mut Option<Layered>| match layered {
+            Some(layered) => layered.freeze(new()),
+            None => Ok(Vec::new()),
+        };
         Ok(Frozen {
-            project: match &mut self.project {
-                Some(project) => project.freeze(new())?,
-                None => Vec::new(),
-            },
+            project: outside(&mut self.project)?,
+            repository: outside(&mut self.repository)?,
             home: self.home.freeze(new())?,
             tmp: self.tmp.freeze(new())?,
         })

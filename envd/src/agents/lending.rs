@@ -37,7 +37,10 @@ use super::{
 use crate::{
     cli::{self, operations::Operations as _},
     config::EnvironmentSection,
-    environment::{Caller, Workplace},
+    environment::{
+        Caller, Workplace,
+        git::{self, Linked},
+    },
     operations::Local,
     project::Project,
 };
@@ -187,7 +190,9 @@ fn ground(shared: &Shared, wish: &Wish, listener: &dyn Listener) -> Result<Arc<G
         // What packages come to may be decided anew.
         return Ok(known);
     }
-    let ground = stand_on(shared, realised, wish.project.as_deref(), &wish.network)?;
+    let project = wish.project.as_deref();
+    let linked = project.and_then(git::linked);
+    let ground = stand_on(shared, realised, project, linked, &wish.network)?;
     let ground = Arc::new(ground);
     shared.known.put(wanted, &ground);
     Ok(ground)
@@ -198,6 +203,7 @@ pub(super) fn stand_on(
     shared: &Shared,
     realised: Option<(PathBuf, EnvironmentSection)>,
     project: Option<&Path>,
+    linked: Option<Linked>,
     network: &Network,
 ) -> Result<Ground, Failure> {
     let told = |failure: cli::Failure| failure::of("drawing the plan", &failure);
@@ -223,6 +229,7 @@ pub(super) fn stand_on(
     let blueprint = Blueprint::draw(Drawn {
         view: view.as_deref().unwrap_or(&shared.empty),
         project,
+        linked,
         variables: section.as_ref().map_or(&none, |section| &section.variables),
         network,
         host_variables: &shared.context.variables,

@@ -12,6 +12,7 @@
 //! | `command`, `ends`, `spool`, `terminal`, `commands` | commands and all that they wrote |
 //! | `inside`, `files` | files, through the environment's own root |
 //! | `project`, `checkout` | what changed in a project, and bringing it back |
+//! | `programs` | what of a project its owner's git runs |
 //! | `commits` | the same for commits |
 //! | `ports` | what listens inside, reached from outside |
 //! | `secrets` | values that one command or the proxy gets |
@@ -42,6 +43,7 @@ mod mechanisms;
 mod missing;
 mod packages;
 mod ports;
+mod programs;
 mod project;
 mod quota;
 mod resources;

@@ -123,8 +123,10 @@ pub(super) async fn add(
                 .realise_once(&section, &Told(&*listener))
                 .map_err(told)?;
             let project = before.blueprint.targets().project;
+            // Its layers stay where they are.
+            let linked = before.blueprint.linked().cloned();
             let realised = Some((environment.view, section));
-            stand_on(&worker, realised, project, &same.network)
+            stand_on(&worker, realised, project, linked, &same.network)
         });
         (ground, Arc::new(fresh.await?))
     };

@@ -1,6 +1,9 @@
 //! What an environment changed in its project, and bringing it back.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use envd_agents::{
     changes::{
@@ -25,7 +28,9 @@ use super::{
     failure,
     layers::Owned,
     live::{Beginning, Lent, Live},
+    programs,
 };
+use crate::settings::HostVariables;
 
 /// The directories of an environment's project: its own, and those that hold what was written.
 fn directories(live: Option<&Live>) -> Option<(Vec<PathBuf>, PathBuf)> {
@@ -128,6 +133,12 @@ fn scrubbed(patterns: &Patterns, mut text: String) -> String {
     text
 }
 
+/// What may not be changed in a project: by the rules, by the policy, and because the owner's git runs it.
+fn protected(variables: &HostVariables, lent: &Lent, project: &Path) -> Protected {
+    let programs = programs::of_git(project, variables);
+    lent.protected().with_programs(&programs)
+}
+
 /// `changes_diff`
 pub(super) async fn diff(
     shared: &Shared,
@@ -138,6 +149,7 @@ pub(super) async fn diff(
     let directories = directories(lent.live.read().await.as_ref()).ok_or_else(no_project)?;
     let only = paths(&request.paths)?;
     let patterns = shared.keyring.patterns();
+    let variables = shared.context.variables.clone();
     blocking(move || {
         let (layers, found) = scan(&directories, only)?;
         let text = scrubbed(
@@ -147,7 +159,7 @@ pub(super) async fn diff(
         let limit = usize::try_from(request.diff_bytes).unwrap_or(usize::MAX);
         let mut collector = Collector::new(limit);
         collector.push(text.as_bytes());
-        let protected = lent.protected();
+        let protected = protected(&variables, &lent, &directories.1);
         let shown = found.entries.iter().take(MOST_CHANGES);
         let changes = shown.map(|change| told(change, &protected)).collect();
         Ok(Changes {
@@ -195,6 +207,7 @@ pub(super) async fn apply(
     // Alone: two that apply at once would each take the other's for the project's own changes.
     let mut slot = lent.live.clone().write_owned().await;
     let place = shared.fresh("commits");
+    let variables = shared.context.variables.clone();
     blocking(move || {
         let directories = directories(slot.as_ref()).ok_or_else(no_project)?;
         let Some(live) = slot.as_mut() else {
@@ -218,7 +231,7 @@ pub(super) async fn apply(
         };
         let Beginning { base, checkout } = &mut live.parts.beginning;
         let guard = Guard {
-            protected: lent.protected(),
+            protected: protected(&variables, &lent, &directories.1),
             ..Guard::default()
         };
         let applied = if request.dry_run {
@@ -235,6 +248,7 @@ pub(super) async fn apply(
             refused: Vec::new(),
             commits: Vec::new(),
             branch: None,
+            submodules: Vec::new(),
             dry_run: request.dry_run,
         };
         let mut is_applied = true;
@@ -261,6 +275,7 @@ pub(super) async fn apply(
             }
             answer.branch = commits.branch();
             answer.commits = commits.names();
+            answer.submodules = commits.submodules();
         }
         Ok(answer)
     })

@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     Shared, failure,
-    layers::{Bed, Frozen, Laid, Layers, Owned, make_own},
+    layers::{Bed, Frozen, Laid, Layers, Owned, Targets, make_own},
     limits,
     live::{Ground, Over, put_an_end},
 };
@@ -38,8 +38,8 @@ pub(super) struct Prepared {
     ground: Arc<Ground>,
     limits: Limits,
     rlimits: BTreeMap<Limit, u64>,
-    /// What its project's directory was when it was mounted, if it has one.
-    project: Option<Identity>,
+    /// What its project's directory was when it was mounted, if it has one, and its repository's where that is mounted, too.
+    outside: [Option<Identity>; 2],
     /// After the body: it can be taken away when nobody is in it.
     group: Option<Group>,
     /// After the body: nothing may have them mounted when they go.
@@ -78,6 +78,10 @@ fn identity(directory: &Path) -> Option<Identity> {
     ))
 }
 
+fn identities(targets: Targets<'_>) -> [Option<Identity>; 2] {
+    [targets.project, targets.repository].map(|path| path.and_then(identity))
+}
+
 fn no_directories(error: io::Error) -> Failure {
     failure::internal("making the environment's directories", &error)
 }
@@ -102,7 +106,7 @@ impl Prepared {
         let step = "launching the environment";
         let failed = |error: &dyn std::error::Error| failure::internal(step, error);
         let targets = ground.blueprint.targets();
-        let project = targets.project.and_then(identity);
+        let outside = identities(targets);
         let new = || shared.fresh("layer");
         let bed = Bed::make(targets, &shared.empty, &new, frozen, more).map_err(no_directories)?;
         let mut plan = ground.blueprint.with(&bed);
@@ -122,7 +126,7 @@ impl Prepared {
             ground: ground.clone(),
             limits: limits.clone(),
             rlimits: plan.limits,
-            project,
+            outside,
             group,
             bed,
         })
@@ -136,12 +140,12 @@ impl Prepared {
 
     /// Whether it is what would be made now.
     fn is_for(&self, ground: &Arc<Ground>, limits: &Limits) -> bool {
-        let project = self.ground.blueprint.targets().project;
+        let targets = self.ground.blueprint.targets();
         let halfway = self.body.0.as_ref();
         halfway.is_some_and(|halfway| is_alive(halfway.pidfd()))
             && Arc::ptr_eq(&self.ground, ground)
             && self.limits == *limits
-            && self.project == project.and_then(identity)
+            && self.outside == identities(targets)
     }
 
     /// Makes the rest of it; `over` what it does not begin with as it is.

@@ -9,8 +9,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// A work tree that `git worktree` made, as its owner has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Linked {
+    /// The repository, which it has in common with other work trees.
+    pub repository: PathBuf,
+    /// What of that is this work tree's own: `worktrees/NAME` in it.
+    pub administration: PathBuf,
+}
+
 /// The repository that a linked work tree at `root` belongs to.
 pub fn repository_of_worktree(root: &Path) -> Option<PathBuf> {
+    Some(linked(root)?.repository)
+}
+
+/// What the work tree at `root` is linked to, if it is.
+pub fn linked(root: &Path) -> Option<Linked> {
     let link = root.join(".git");
     if !fs::symlink_metadata(&link).ok()?.is_file() {
         return None;
@@ -22,13 +36,19 @@ pub fn repository_of_worktree(root: &Path) -> Option<PathBuf> {
     let worktrees = administration
         .parent()
         .filter(|p| p.ends_with("worktrees"))?;
-    let repository = worktrees.parent()?;
-    let back = administration.join(small(&administration.join("gitdir"))?.trim());
-    if fs::canonicalize(back).ok()? != fs::canonicalize(&link).ok()? {
-        return None;
-    }
+    let repository = worktrees.parent()?.to_owned();
+    let leads_to = |name: &str, there: &Path| {
+        let written = small(&administration.join(name))?;
+        let found = fs::canonicalize(administration.join(written.trim())).ok()?;
+        (found == fs::canonicalize(there).ok()?).then_some(())
+    };
+    leads_to("gitdir", &link)?;
+    leads_to("commondir", &repository)?;
     let is_repository = repository.join("HEAD").is_file() && repository.join("objects").is_dir();
-    (is_repository && !repository.starts_with(root)).then(|| repository.to_owned())
+    (is_repository && !repository.starts_with(root)).then_some(Linked {
+        repository,
+        administration,
+    })
 }
 
 fn small(path: &Path) -> Option<String> {
@@ -54,6 +74,7 @@ mod tests {
             format!("{}\n", tree.join(".git").display()),
         )
         .unwrap();
+        fs::write(administration.join("commondir"), "../..\n").unwrap();
         fs::write(
             tree.join(".git"),
             format!("gitdir: {}\n", administration.display()),
@@ -66,12 +87,26 @@ mod tests {
     fn a_linked_work_tree_finds_its_repository() {
         let directory = tempfile::tempdir().unwrap();
         let (repository, tree) = worktree(directory.path());
-        assert_eq!(repository_of_worktree(&tree), Some(repository));
+        assert_eq!(repository_of_worktree(&tree), Some(repository.clone()));
+        let found = linked(&tree).unwrap();
+        assert_eq!(found.administration, repository.join("worktrees/tree"));
         assert_eq!(
             repository_of_worktree(&directory.path().join("main")),
             None,
             "it holds its own history"
         );
+    }
+
+    /// Git reads its objects and configuration where that file says.
+    #[test]
+    fn a_repository_that_is_elsewhere_is_not_taken_for_the_one_above() {
+        let directory = tempfile::tempdir().unwrap();
+        let (repository, tree) = worktree(directory.path());
+        let common = repository.join("worktrees/tree/commondir");
+        fs::write(&common, "../../..\n").unwrap();
+        assert_eq!(linked(&tree), None);
+        fs::remove_file(&common).unwrap();
+        assert_eq!(linked(&tree), None);
     }
 
     #[test]

@@ -5,8 +5,13 @@
 //! that has neither configuration nor hooks; what is new there is packed, and the owner's `git index-pack --strict` reads the
 //! pack as it would a stranger's: every object is hashed and checked anew. The branch comes last, once everything that
 //! its commit needs is in the owner's repository.
+//!
+//! Where the history is kept is the owner's to say: `.git` of the project, or the repository that it is a linked work tree of. What
+//! the inside makes of the files that say so leads nowhere. A submodule is a repository of its own, and is brought in the same way.
 
+mod links;
 mod objects;
+mod submodules;
 
 use std::{
     collections::BTreeSet,
@@ -14,11 +19,15 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
     str::FromStr,
 };
 
-use super::{Layers, git};
+use envd_store::TreePath;
+
+use super::{Layers, escape, git};
+
+pub use submodules::{Find, Submodule};
 
 /// Commits that are brought at a time.
 const MOST_COMMITS: usize = 10_000;
@@ -33,8 +42,11 @@ const PACK: &str = "taken.pack";
 #[derive(Debug, thiserror::Error)]
 pub enum CommitsError {
     /// The project has no repository of its own.
-    #[error("{} is not the top of a git repository with a directory .git", .0.display())]
+    #[error("{} is not the top of a git repository", .0.display())]
     NoRepository(PathBuf),
+    /// A repository whose references are not files.
+    #[error("the references of the repository {} are kept in a reftable", .0.display())]
+    Reftable(PathBuf),
     /// Its history is elsewhere or incomplete inside.
     #[error("the environment's .git/objects is no directory")]
     NoObjects,
@@ -49,6 +61,23 @@ pub enum CommitsError {
     /// The commit of the session is not among its objects.
     #[error("the commit {0} is not among the environment's objects")]
     Missing(ObjectName),
+    /// A commit of a submodule is recorded, and the owner has no repository to bring it to.
+    #[error("the commit {commit} of the submodule {} has no repository in the project to come to", escape::name(path.as_bytes()))]
+    NoSubmodule {
+        /// Where the submodule is.
+        path: TreePath,
+        /// The commit.
+        commit: ObjectName,
+    },
+    /// The commits of a submodule cannot be brought.
+    #[error("in the submodule {}", escape::name(path.as_bytes()))]
+    Submodule {
+        /// Where it is.
+        path: TreePath,
+        /// Why.
+        #[source]
+        source: Box<CommitsError>,
+    },
     /// More than is brought at a time.
     #[error("the environment has more than {limit} {what}")]
     TooMany {
@@ -117,10 +146,21 @@ fn is_hexadecimal(bytes: &[u8]) -> bool {
 pub struct Repository {
     program: PathBuf,
     project: PathBuf,
+    /// What all its work trees have in common.
+    common: PathBuf,
     objects: PathBuf,
     shallow: PathBuf,
     /// `sha1` or `sha256`.
     format: String,
+}
+
+/// Where a session wrote the objects that it added to a repository.
+#[derive(Debug)]
+pub struct Written<'a> {
+    /// The layers.
+    pub layers: &'a Layers,
+    /// The directory of objects in each of them.
+    pub objects: TreePath,
 }
 
 /// Commits in a repository of our own, packed and not brought yet.
@@ -141,11 +181,22 @@ pub struct Branch {
 }
 
 impl Repository {
-    /// The one at the top of `project`. `program` is git's own absolute path.
-    pub fn open(program: &Path, project: &Path) -> Result<Self, CommitsError> {
-        if !project.join(".git").is_dir() {
-            return Err(CommitsError::NoRepository(project.to_owned()));
+    /// The one of the project whose history its owner keeps in the directory `common`: its `.git`, or the repository that it is a
+    /// linked work tree of. Both are absolute and without links on the way. `program` is git's own absolute path.
+    pub fn open(program: &Path, project: &Path, common: &Path) -> Result<Self, CommitsError> {
+        let none = || CommitsError::NoRepository(project.to_owned());
+        if !common.is_dir() || !project.join(".git").exists() {
+            return Err(none());
         }
+        let repository = Self::at(program, project)?;
+        match repository.common == common {
+            true => Ok(repository),
+            false => Err(none()),
+        }
+    }
+
+    /// The one that git finds in a work tree, at whose top there is a `.git`.
+    fn at(program: &Path, project: &Path) -> Result<Self, CommitsError> {
         let words = [
             "rev-parse",
             "--path-format=absolute",
@@ -154,18 +205,38 @@ impl Repository {
             "objects",
             "--git-path",
             "shallow",
+            "--git-common-dir",
+            // What git does not know, it says as it is.
+            "--show-ref-format",
         ];
         let mut asked = git::command(program, project);
-        let printed = text(run(asked.args(words), Stdio::null(), MOST_SAID)?);
+        let reftable = || CommitsError::Reftable(project.to_owned());
+        let printed = match run(asked.args(words), Stdio::null(), MOST_SAID) {
+            // A git that knows no reftables calls them an extension.
+            Err(CommitsError::Git { said, .. }) if said.contains("refstorage") => {
+                return Err(reftable());
+            }
+            printed => text(printed?),
+        };
         let mut lines = printed.lines();
         let mut next = || lines.next().unwrap_or_default().to_owned();
-        Ok(Self {
+        let repository = Self {
             program: program.to_owned(),
             project: project.to_owned(),
             format: next(),
             objects: next().into(),
             shallow: next().into(),
-        })
+            common: next().into(),
+        };
+        match next().as_str() {
+            "reftable" => Err(reftable()),
+            _ => Ok(repository),
+        }
+    }
+
+    /// Its directory of objects, as git says it: absolute.
+    pub fn objects(&self) -> &Path {
+        &self.objects
     }
 
     fn git(&self) -> Command {
@@ -183,12 +254,12 @@ impl Repository {
     /// in the owner's repository.
     pub fn take(
         &self,
-        layers: &Layers,
+        written: &[Written<'_>],
         tip: &ObjectName,
         place: &Path,
     ) -> Result<Taken, CommitsError> {
         self.make(place)?;
-        objects::copy(layers, &place.join("objects"))?;
+        objects::copy(written, &place.join("objects"))?;
         for pack in packs(&place.join("objects/pack"))? {
             let words = [OsString::from("index-pack"), "--strict".into(), pack.into()];
             run(self.git_at(place).args(words), Stdio::null(), MOST_SAID)?;
@@ -381,6 +452,23 @@ fn text(bytes: Vec<u8>) -> String {
 /// What git prints, at most so many bytes, if it succeeds.
 fn run(command: &mut Command, input: Stdio, limit: u64) -> Result<Vec<u8>, CommitsError> {
     let step = subcommand(command);
+    let (printed, whole) = listen(command, input, |printed| read(printed, limit))?;
+    match whole {
+        true => Ok(printed),
+        false => Err(CommitsError::Git {
+            step,
+            said: "it printed more than can be".to_owned(),
+        }),
+    }
+}
+
+/// What is heard in all that git prints, if it succeeds.
+fn listen<T>(
+    command: &mut Command,
+    input: Stdio,
+    hear: impl FnOnce(Option<ChildStdout>) -> T,
+) -> Result<T, CommitsError> {
+    let step = subcommand(command);
     let start = |source| CommitsError::Io {
         step: "start git",
         source,
@@ -394,17 +482,16 @@ fn run(command: &mut Command, input: Stdio, limit: u64) -> Result<Vec<u8>, Commi
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let errors = child.stderr.take();
     let listening = std::thread::spawn(move || read(errors, MOST_SAID).0);
-    let (printed, whole) = read(child.stdout.take(), limit);
+    let heard = hear(child.stdout.take());
     let status = child.wait().map_err(start)?;
     let said = listening.join().unwrap_or_default();
-    if status.success() && whole {
-        return Ok(printed);
+    match status.success() {
+        true => Ok(heard),
+        false => Err(CommitsError::Git {
+            step,
+            said: String::from_utf8_lossy(&said).trim().to_owned(),
+        }),
     }
-    let said = match whole {
-        true => String::from_utf8_lossy(&said).trim().to_owned(),
-        false => "it printed more than can be".to_owned(),
-    };
-    Err(CommitsError::Git { step, said })
 }
 
 /// The first bytes of what a child writes, all of which is read. Whether there were no more.
@@ -430,6 +517,9 @@ fn subcommand(command: &Command) -> String {
         "check-ref-format",
         "merge-base",
         "update-ref",
+        "diff-tree",
+        "ls-tree",
+        "ls-files",
     ];
     let mut words = command.get_args().filter_map(|word| word.to_str());
     words

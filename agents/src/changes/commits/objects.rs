@@ -10,10 +10,7 @@ use std::{
 
 use envd_store::TreePath;
 
-use super::{
-    super::{Layers, beneath::Directory},
-    CommitsError, failed, is_hexadecimal,
-};
+use super::{super::beneath::Directory, CommitsError, Written, failed, is_hexadecimal};
 
 /// Files that are copied.
 const MOST_OBJECTS: usize = 500_000;
@@ -21,46 +18,14 @@ const MOST_OBJECTS: usize = 500_000;
 pub(super) const MOST_BYTES: u64 = 4 << 30;
 
 /// Copies them from all layers into the directory of objects `to`.
-pub(super) fn copy(layers: &Layers, to: &Path) -> Result<(), CommitsError> {
-    let objects = path(b".git/objects")?;
+pub(super) fn copy(written: &[Written<'_>], to: &Path) -> Result<(), CommitsError> {
     let mut copying = Copying {
         to,
         files: 0,
         bytes: 0,
     };
-    let mut is_there = false;
-    for upper in &layers.uppers {
-        // A link or a file leads nowhere; a layer may have none.
-        let Ok(directory) = upper.below(Some(&objects)) else {
-            continue;
-        };
-        is_there = true;
-        let mut below = Vec::new();
-        directory
-            .names(|name| -> Result<(), rustix::io::Errno> {
-                let name = name.to_bytes();
-                if name == b"pack" || (name.len() == 2 && is_hexadecimal(name)) {
-                    below.push(name.to_vec());
-                }
-                Ok(())
-            })
-            .map_err(|error| failed("list the environment's objects")(error.into()))?;
-        for name in below {
-            if let Ok(inner) = directory.below(Some(&path(&name)?)) {
-                copying.directory(&name, &inner)?;
-            }
-        }
-    }
-    // A session that has written no object may still have put something else in their place.
-    let whole = layers.uppers.iter().all(|upper| {
-        let found = upper.look(b".git/objects");
-        let kind = found.ok().flatten().map(|found| found.kind());
-        kind.is_none_or(|kind| kind.is_dir())
-    });
-    match is_there || whole {
-        true => Ok(()),
-        false => Err(CommitsError::NoObjects),
-    }
+    let mut written = written.iter();
+    written.try_for_each(|written| copying.all(written))
 }
 
 /// A path of letters, digits and points, of which there is always one.
@@ -75,6 +40,43 @@ struct Copying<'a> {
 }
 
 impl Copying<'_> {
+    fn all(&mut self, written: &Written<'_>) -> Result<(), CommitsError> {
+        let Written { layers, objects } = written;
+        let mut is_there = false;
+        for upper in &layers.uppers {
+            // A link or a file leads nowhere; a layer may have none.
+            let Ok(directory) = upper.below(Some(objects)) else {
+                continue;
+            };
+            is_there = true;
+            let mut below = Vec::new();
+            directory
+                .names(|name| -> Result<(), rustix::io::Errno> {
+                    let name = name.to_bytes();
+                    if name == b"pack" || (name.len() == 2 && is_hexadecimal(name)) {
+                        below.push(name.to_vec());
+                    }
+                    Ok(())
+                })
+                .map_err(|error| failed("list the environment's objects")(error.into()))?;
+            for name in below {
+                if let Ok(inner) = directory.below(Some(&path(&name)?)) {
+                    self.directory(&name, &inner)?;
+                }
+            }
+        }
+        // A session that has written no object may still have put something else in their place.
+        let whole = layers.uppers.iter().all(|upper| {
+            let found = upper.look(objects.as_bytes());
+            let kind = found.ok().flatten().map(|found| found.kind());
+            kind.is_none_or(|kind| kind.is_dir())
+        });
+        match is_there || whole {
+            true => Ok(()),
+            false => Err(CommitsError::NoObjects),
+        }
+    }
+
     fn directory(&mut self, name: &[u8], from: &Directory) -> Result<(), CommitsError> {
         let step = "copy the environment's objects";
         let is_pack = name == b"pack";
@@ -150,7 +152,12 @@ mod tests {
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-    use super::*;
+    use super::{super::super::Layers, *};
+
+    fn copy(layers: &Layers, to: &Path) -> Result<(), CommitsError> {
+        let objects = path(b".git/objects").unwrap();
+        super::copy(&[Written { layers, objects }], to)
+    }
 
     /// An attacker would have us read the owner's files, wait for ever, or hand git a file of their choice.
     #[test]

@@ -3,11 +3,19 @@
 //! A hook path or filter that points to a file of the project is the owner's, but the file is one that a session can change: it
 //! is as protected as the configuration that names it.
 
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::{Component, Path, PathBuf},
+};
+
 use envd_store::TreePath;
 
-/// Paths in the project that the configuration has git run: directories of hooks and single programs.
-pub fn programs(configuration: &[u8]) -> Vec<TreePath> {
+/// Paths in the project that the configuration has git run: directories of hooks and single programs. Git runs them at the `top` of the
+/// work tree, which is the project or above it. Both are absolute.
+pub fn programs(configuration: &[u8], top: &Path, project: &Path) -> Vec<TreePath> {
     let text = String::from_utf8_lossy(configuration);
+    let inside = |text: &str| inside(text, top, project);
     let mut found = Vec::new();
     for setting in settings(&text) {
         let section = setting.section.as_str();
@@ -46,16 +54,20 @@ pub fn programs(configuration: &[u8]) -> Vec<TreePath> {
     found
 }
 
-/// A relative path as one in the project; programs are run at its top.
-fn inside(text: &str) -> Option<TreePath> {
-    if text.starts_with(['/', '~']) {
+/// A path as one in the project, if it leads there by its names.
+fn inside(text: &str, top: &Path, project: &Path) -> Option<TreePath> {
+    if text.starts_with('~') {
         return None;
     }
-    let names = text
-        .split('/')
-        .filter(|name| !name.is_empty() && *name != ".");
-    let path = names.collect::<Vec<_>>().join("/");
-    TreePath::new(path.as_bytes()).ok()
+    let mut path = PathBuf::new();
+    for component in top.join(OsStr::from_bytes(text.as_bytes())).components() {
+        match component {
+            Component::ParentDir => drop(path.pop()),
+            other => path.push(other),
+        }
+    }
+    let below = path.strip_prefix(project).ok()?;
+    TreePath::new(below.as_os_str().as_bytes()).ok()
 }
 
 struct Setting {
@@ -131,19 +143,34 @@ mod tests {
 	st = status
 	do = "!sh tools/do.sh"
 [core] hookspath = /etc/hooks
+[core] hookspath = /top/project/absolute
+[core] attributesFile = ../elsewhere
+[core] sshCommand = sub/../tools/../../project/ssh
 "#;
-        let found: Vec<_> = programs(text)
-            .iter()
-            .map(|path| path.as_bytes().to_owned())
-            .collect();
+        let project = Path::new("/top/project");
+        let found = |top| {
+            let found = programs(text, Path::new(top), project);
+            let bytes = found.iter().map(|path| path.as_bytes().to_owned());
+            bytes.collect::<Vec<_>>()
+        };
         let expected = [
             ".config/hooks",
+            "absolute",
+            "ssh",
             "tools/clean.sh",
             "tools/do.sh",
             "tools/show",
             "tools/watch.sh",
         ];
-        assert_eq!(found, expected.map(|path| path.as_bytes().to_owned()));
-        assert!(programs(b"[core\nx\n]=\n\"").is_empty());
+        assert_eq!(
+            found("/top/project"),
+            expected.map(|path| path.as_bytes().to_owned())
+        );
+        // Where the repository is around the project, what it runs is beside it.
+        assert_eq!(
+            found("/top"),
+            ["absolute"].map(|path| path.as_bytes().to_owned())
+        );
+        assert!(programs(b"[core\nx\n]=\n\"", project, project).is_empty());
     }
 }

@@ -709,6 +709,7 @@ impl Service for Fake {
                     refused: Vec::new(),
                     commits: Vec::new(),
                     branch: None,
+                    submodules: Vec::new(),
                     dry_run: request.dry_run,
                 };
                 let found = tree::differences(&before, &now)?;

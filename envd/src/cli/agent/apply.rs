@@ -28,7 +28,8 @@ pub struct Arguments {
     /// Only say what would be done
     #[arg(long)]
     pub dry_run: bool,
-    /// Bring the commits behind the environment's HEAD, too, as a branch; never hooks or configuration
+    /// Bring the commits behind the environment's HEAD, too, as a branch, with the commits of submodules that they record; never
+    /// hooks or configuration
     #[arg(long)]
     pub git: bool,
     /// Bring only those commits, and leave the files as they are
@@ -74,6 +75,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure
         }
         if let Some(branch) = &applied.branch {
             writeln!(out, "{brought} the branch {branch}")?;
+        }
+        for submodule in &applied.submodules {
+            let (path, branch) = (plain(&submodule.path), &submodule.branch);
+            for commit in &submodule.commits {
+                writeln!(out, "{brought} commit {commit} of the submodule {path}")?;
+            }
+            writeln!(out, "{brought} the branch {branch} of the submodule {path}")?;
         }
         for one in &applied.conflicts {
             writeln!(

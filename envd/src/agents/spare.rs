@@ -1,7 +1,7 @@
-//! An environment that is made ahead, like the last that was asked for, up to the point where its PID 1 enters its root.
+//! Environments that are made ahead, like the last that was asked for, up to the point where their PID 1 enters its root.
 //!
-//! It is made when the answer to whoever asked is out, and waits for a minute at most. In it there is nothing but its PID 1. Its project is
-//! mounted, and nobody has looked for anything in it: what is there when it is used is what is seen. An environment that begins
+//! They are made when the answer to whoever asked is out, and wait for a minute at most. In them there is nothing but their PID 1. The project is
+//! mounted, and nobody has looked for anything in it: what is there when one is used is what is seen. An environment that begins
 //! with what another has written has its own overlays mounted over those that are there.
 
 use std::{
@@ -24,11 +24,13 @@ use super::{
     live::{Ground, Over, put_an_end},
 };
 
+/// So many wait: who asks for two at once finds two.
+const STOCK: usize = 2;
 /// How long making one waits: what was just asked for goes first, and the command that is likely to follow.
 const MOMENT: Duration = Duration::from_millis(3);
 /// How long one that is being made is waited for. It takes less than to make another beside it.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// How long one waits to be used, and what it stands on is remembered.
+/// How long they wait to be used, and what they stand on is remembered.
 const SPARE_TIME: Duration = Duration::from_secs(60);
 
 /// The first part of an environment.
@@ -188,7 +190,7 @@ impl Prepared {
     }
 }
 
-/// The one that waits.
+/// Those that wait.
 #[derive(Debug, Default)]
 pub(super) struct Spare {
     state: Mutex<State>,
@@ -198,7 +200,7 @@ pub(super) struct Spare {
 
 #[derive(Debug, Default)]
 struct State {
-    prepared: Option<Prepared>,
+    prepared: Vec<Prepared>,
     /// A directory for the next one that the last had no need of.
     more: Option<Owned>,
     used: Option<Instant>,
@@ -210,7 +212,7 @@ struct State {
     making: bool,
     /// Somebody waits for that one.
     awaited: bool,
-    /// Somebody waits for the time to drop it.
+    /// Somebody waits for the time to drop them.
     watched: bool,
     /// Nothing is made any more.
     closed: bool,
@@ -221,9 +223,12 @@ impl Spare {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It, where it is of this kind.
+    /// One that is of this kind.
     pub(super) fn take(&self, ground: &Arc<Ground>, limits: &Limits) -> Option<Prepared> {
         let mut state = self.state();
+        if let Some(prepared) = state.take(ground, limits) {
+            return Some(prepared);
+        }
         if state.making && !state.awaited {
             state.awaited = true;
             let waits = |state: &mut State| state.making;
@@ -231,10 +236,7 @@ impl Spare {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.awaited = false;
         }
-        match &state.prepared {
-            Some(prepared) if prepared.is_for(ground, limits) => state.prepared.take(),
-            _ => None,
-        }
+        state.take(ground, limits)
     }
 
     /// As long as what this gives is there, none is made.
@@ -256,9 +258,17 @@ impl Spare {
         let prepared = {
             let mut state = self.state();
             state.closed = true;
-            (state.prepared.take(), state.more.take())
+            (std::mem::take(&mut state.prepared), state.more.take())
         };
         drop(prepared);
+    }
+}
+
+impl State {
+    fn take(&mut self, ground: &Arc<Ground>, limits: &Limits) -> Option<Prepared> {
+        let mut all = self.prepared.iter();
+        let place = all.position(|prepared| prepared.is_for(ground, limits))?;
+        Some(self.prepared.swap_remove(place))
     }
 }
 
@@ -271,7 +281,17 @@ impl Drop for Launching<'_> {
     }
 }
 
-/// Makes one of this kind a moment from now, or when nobody waits for another any more, unless there is one.
+/// One is being made, whatever comes of it.
+struct Making<'s>(&'s Spare);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.state().making = false;
+        self.0.made.notify_all();
+    }
+}
+
+/// Makes what is missing of this kind a moment from now, or when nobody waits for another any more.
 pub(super) fn refill(shared: &Arc<Shared>, ground: &Arc<Ground>, limits: &Limits) {
     {
         let mut state = shared.spare.state();
@@ -290,34 +310,46 @@ pub(super) fn refill(shared: &Arc<Shared>, ground: &Arc<Ground>, limits: &Limits
     }
     let (weak, ground, limits) = (Arc::downgrade(shared), ground.clone(), limits.clone());
     tokio::spawn(async move {
-        let shared = loop {
-            tokio::time::sleep(MOMENT).await;
-            let Some(shared) = weak.upgrade() else { return };
-            if shared.spare.state().launching == 0 {
-                break shared;
+        loop {
+            let shared = loop {
+                tokio::time::sleep(MOMENT).await;
+                let Some(shared) = weak.upgrade() else { return };
+                if shared.spare.state().launching == 0 {
+                    break shared;
+                }
+            };
+            let (ground, limits) = (ground.clone(), limits.clone());
+            let made = tokio::task::spawn_blocking(move || make(&shared, &ground, &limits));
+            match made.await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) | Err(_) => return,
+                Ok(Err(failure)) => {
+                    // Whoever asks next is told.
+                    tracing::warn!(%failure, "no environment can be made ahead");
+                    return;
+                }
             }
-        };
-        let made = tokio::task::spawn_blocking(move || make(&shared, &ground, &limits));
-        if let Ok(Err(failure)) = made.await {
-            // Whoever asks next is told.
-            tracing::warn!(%failure, "no environment can be made ahead");
         }
     });
 }
 
-fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<(), Failure> {
+/// Makes one, if one is missing; whether another one is.
+fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<bool, Failure> {
     let (old, more) = {
         let mut state = shared.spare.state();
         state.wanted = false;
-        let is_there = state
-            .prepared
-            .as_ref()
-            .is_some_and(|prepared| prepared.is_for(ground, limits));
-        if is_there || state.making || state.closed {
-            return Ok(());
+        let of_this = |prepared: &mut Prepared| prepared.is_for(ground, limits);
+        let old: Vec<_> = {
+            let other = |prepared: &mut Prepared| !of_this(prepared);
+            state.prepared.extract_if(.., other).collect()
+        };
+        if state.prepared.len() >= STOCK || state.making || state.closed {
+            drop(state);
+            drop(old);
+            return Ok(false);
         }
         state.making = true;
-        (state.prepared.take(), state.more.take())
+        (old, state.more.take())
     };
     drop(old);
     let make = || {
@@ -330,21 +362,22 @@ fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<(), Fa
         prepared.wait()?;
         Ok(prepared)
     };
-    let made = make();
+    let making = Making(&shared.spare);
+    let prepared = make()?;
     let mut state = shared.spare.state();
-    state.making = false;
-    shared.spare.made.notify_all();
-    let prepared = made?;
     if state.closed {
         drop(state);
         drop(prepared);
-    } else {
-        state.prepared = Some(prepared);
+        return Ok(false);
     }
-    Ok(())
+    state.prepared.push(prepared);
+    let is_short = state.prepared.len() < STOCK;
+    drop(state);
+    drop(making);
+    Ok(is_short)
 }
 
-/// How long it still waits. `None`: not at all, and it is gone.
+/// How long they still wait. `None`: not at all, and they are gone.
 fn time_left(shared: &Shared) -> Option<Duration> {
     let mut state = shared.spare.state();
     let used = state.used.map_or(SPARE_TIME, |used| used.elapsed());
@@ -352,7 +385,7 @@ fn time_left(shared: &Shared) -> Option<Duration> {
         return Some(left);
     }
     state.watched = false;
-    let prepared = (state.prepared.take(), state.more.take());
+    let prepared = (std::mem::take(&mut state.prepared), state.more.take());
     drop(state);
     shared.known.forget();
     drop(prepared);

@@ -1,11 +1,14 @@
 //! Bringing changes back: what an agent plants so that it acts outside, on the owner's next command, once it is applied.
 
 use std::{
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink},
+    os::unix::{
+        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink},
+        process::CommandExt as _,
+    },
     path::Path,
 };
 
-use envd_tests::{agent::Agent, requirement, sandbox::finish};
+use envd_tests::{agent::Agent, daemon::until, requirement, sandbox::finish};
 use serde_json::{Value, json};
 
 use crate::ground::{Ground, SECRET, everyone, on, text};
@@ -111,7 +114,7 @@ fn git(ground: &Ground, words: &[&str]) -> String {
 /// repository, in a nested one, in a submodule, in one that is bare, by a `.git` that is a file.
 /// Must happen: nothing of it comes into the project; the owner's git runs nothing.
 /// Guard: `Protected` and the search for embedded repositories (`agents/src/changes/protected`).
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn repositories_hooks_monitors_and_filters() {
     if !requirement::program("git") {
@@ -224,7 +227,7 @@ fn repositories_hooks_monitors_and_filters() {
 /// Gain: the owner's git run by envd itself on what a hostile repository says, when a session begins or changes are merged.
 /// Must happen: the repository's settings run nothing.
 /// Guard: `command` in `agents/src/changes/git.rs`.
-/// Seen to fail: not checked by removing: `rev-parse` and `cat-file` run none of these; the settings are a second wall.
+/// Seen to fail: with git as it is: an object that is not there is fetched, by a program of the repository's choice.
 #[test]
 fn git_as_envd_runs_it() {
     if !requirement::program("git") {
@@ -233,8 +236,14 @@ fn git_as_envd_runs_it() {
     for ground in everyone() {
         git(&ground, &["init", "--quiet", "."]);
         ground.write("file", "one\ntwo\nthree\nfour\nfive\n");
-        git(&ground, &["add", "file"]);
+        ground.write("promised", "one\n");
+        git(&ground, &["add", "file", "promised"]);
         git(&ground, &["commit", "--quiet", "-m", "first"]);
+        // An object that is not there is asked of the remote repository, by whatever program the settings name for that.
+        let object = git(&ground, &["rev-parse", "HEAD:promised"]);
+        let (above, name) = object.trim().split_at(2);
+        let object = format!(".git/objects/{above}/{name}");
+        std::fs::remove_file(ground.project().join(object)).unwrap();
         let marker = ground.path("tmp").join("marker");
         let evil = format!("touch {}", marker.display());
         for setting in [
@@ -260,9 +269,15 @@ fn git_as_envd_runs_it() {
         git(&ground, &["config", "remote.origin.promisor", "true"]);
         git(&ground, &["config", "protocol.ext.allow", "always"]);
         let (mut agent, environment) = ground.agent();
-        agent.run(&environment, "sed -i s/one/ONE/ file; echo x > unknown");
+        let work = "sed -i s/one/ONE/ file promised; echo x > unknown";
+        agent.run(&environment, work);
         ground.write("file", "one\ntwo\nthree\nfour\nFIVE\n");
+        ground.write("promised", "two\n");
         ground.write("unknown", "y\n");
+        agent.ok(
+            "changes_apply",
+            on(&environment, json!({"paths": ["promised"]})),
+        );
         agent.ok(
             "changes_apply",
             on(&environment, json!({"paths": ["file"]})),
@@ -285,7 +300,7 @@ fn git_as_envd_runs_it() {
 /// outside by a second name.
 /// Must happen: each is told by `changes_diff` and refused by `changes_apply`; what has two names is replaced, not written to.
 /// Guard: `agents/src/changes/apply/check.rs` (`unfit`), `stage.rs` and `commit.rs`, which make new files and rename them.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn special_files_set_user_id_and_links_that_lead_out() {
     for ground in everyone() {
@@ -340,7 +355,7 @@ fn special_files_set_user_id_and_links_that_lead_out() {
 /// in the project, as the owner's own build may leave them.
 /// Must happen: nothing outside changes; the path is refused or replaced.
 /// Guard: `agents/src/changes/beneath.rs`: descriptors, openat2(2) without links.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with `as_it_was` left out: the FIFO is replaced; for `beneath.rs` see the next case.
 #[test]
 fn links_and_fifos_on_the_way_in_the_project() {
     for ground in everyone() {
@@ -387,11 +402,56 @@ fn links_and_fifos_on_the_way_in_the_project() {
     }
 }
 
+/// Gain: files outside the project, written or removed in the moment between the judgement of a path and going it, in which a
+/// directory on the way becomes a link: by whatever the owner's own build does in the project meanwhile.
+/// Must happen: whatever is swapped, nothing outside changes.
+/// Guard: `agents/src/changes/beneath.rs`: descriptors, openat2(2) without links.
+/// Seen to fail: with `RESOLVE` empty and links followed: written outside, in three of four runs.
+#[test]
+fn links_swapped_in_the_project_while_changes_are_applied() {
+    for ground in everyone() {
+        let target = ground.secret("outside/target");
+        ground.secret("outside/gone");
+        let directory = target.parent().unwrap().to_owned();
+        ground.write("real/target", "project\n");
+        ground.write("real/gone", "project\n");
+        let (mut agent, environment) = ground.agent();
+        agent.run(&environment, "echo inside > real/target; rm real/gone");
+        let mut swapping = ground
+            .command(ground.attacker())
+            .arg(format!("swap={}", directory.display()))
+            .current_dir(ground.project())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        until("the first link", || {
+            ["real", "link"]
+                .iter()
+                .any(|name| ground.project().join(name).is_symlink())
+        });
+        for round in 0..150 {
+            // Something new each time: what is applied is no change any more.
+            let write = json!({"path": format!("real/new{round}"), "content": "inside\n"});
+            agent.call("file_write", on(&environment, write));
+            agent.call("changes_apply", on(&environment, json!({})));
+        }
+        let group = nix::unistd::Pid::from_raw(swapping.id().cast_signed());
+        nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
+        swapping.wait().unwrap();
+        for name in ["target", "gone"] {
+            assert_eq!(text(&directory.join(name)), SECRET, "as {}", ground.user);
+        }
+        let count = std::fs::read_dir(&directory).unwrap().count();
+        assert_eq!(count, 2, "as {}: something was put outside", ground.user);
+        agent.leave();
+    }
+}
+
 /// Gain: names that are something else to whoever shows or uses them: options, escape sequences, climbing, a zero byte's worth of
 /// confusion; whiteouts that remove what was not chosen.
 /// Must happen: names come out quoted and go back in as they are; deletions are changes like others, and only what was chosen goes.
 /// Guard: `agents/src/changes/escape.rs`, `TreePath`.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn hostile_names_and_deletions() {
     for ground in everyone() {
@@ -442,7 +502,7 @@ fn hostile_names_and_deletions() {
 /// Gain: files of the agent's making that run with root's number, found in the store by another user of the machine.
 /// Must happen: whatever modes are set inside, the directories of the layers are their owner's alone.
 /// Guard: `Owned::make` (`envd/src/agents/layers.rs`), the store's place.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with its guards taken out together; see `CASES.md`.
 #[test]
 fn layers_are_closed_to_other_users() {
     for ground in everyone() {

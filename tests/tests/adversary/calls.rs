@@ -149,7 +149,7 @@ impl Drop for Served {
 /// anybody else on the machine; a token guessed or cut.
 /// Must happen: 401 without the whole token, 403 for a strange Host or Origin even with it.
 /// Guard: `Door::answer` and `protocol` in `agents/src/mcp/http.rs`.
-/// Seen to fail: Origin, with `enforce_origin_validation` left out; with any token admitted; Host not checked.
+/// Seen to fail: Origin, with `enforce_origin_validation` left out; with any token admitted; with any Host allowed.
 #[test]
 fn rebinding_foreign_origins_and_tokens_over_http() {
     let Some(ground) = one() else { return };
@@ -371,7 +371,7 @@ fn arguments_that_widen_what_was_granted() {
 /// Must happen: what another client was lent is as if it were not there, over a connection of one's own and by resource.
 /// Guard: the owner in `Shared::environment`, `command` and `snapshot` (`envd/src/agents/mod.rs`); 128 random bits
 /// (`agents/src/service/handle.rs`); a process of its own for each client over standard streams.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with the owners not compared it still held: a process for each client has nothing of another's.
 #[test]
 fn handles_of_a_sibling() {
     for ground in everyone() {
@@ -448,7 +448,7 @@ fn handles_of_a_sibling() {
 /// any call, or of the wrong kind.
 /// Must happen: it answers the next call, or says that the message is too long and ends in order; it never dies of a signal.
 /// Guard: `MOST_MESSAGE` and the reader of `agents/src/mcp/stdio.rs`; the nesting that `serde_json` takes.
-/// Seen to fail: not checked by removing; the nesting limit is the library's.
+/// Seen to fail: with a `serde_json` that takes any nesting: the server is gone.
 #[test]
 fn messages_that_are_none() {
     let Some(ground) = one() else { return };
@@ -531,10 +531,18 @@ pub fn resident(pid: u32) -> u64 {
     pages.unwrap_or(0) * 4096
 }
 
+/// The most that its resident set has been, in bytes.
+pub fn peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let most = most.and_then(|most| most.trim().strip_suffix(" kB"));
+    most.map_or(0, |most| most.parse::<u64>().expect("a number") * 1024)
+}
+
 /// Gain: files of the user by way of the tools' own arguments (CVE-2026-39861 by a call instead of a link).
 /// Must happen: an absolute path is one of the environment's; a resource's address names nothing else.
 /// Guard: `Inside::open` with `RESOLVE_IN_ROOT` (`envd/src/agents/inside.rs`); `ResourceUri` (`agents/src/service/resource.rs`).
-/// Seen to fail: with `IN_ROOT` taken out of `RESOLVE` it still held: `OWN` refuses the machine's file systems.
+/// Seen to fail: with its guards taken out together; see `CASES.md`.
 #[test]
 fn paths_and_resources_of_the_machine() {
     for ground in everyone() {

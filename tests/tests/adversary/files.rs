@@ -1,6 +1,11 @@
 //! Files of the machine: reading what was not lent, writing through what was planted, and what the file tools meet on their way.
 
-use std::{os::unix::fs::MetadataExt as _, process::Stdio, time::Duration};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use envd_tests::{agent::Agent, leftovers::Watch, programs};
 use serde_json::{Value, json};
@@ -12,7 +17,7 @@ use crate::ground::{SECRET, all, everyone, held, on, shell, text};
 /// Must happen: none of it is there, under its path or any other.
 /// Guard: the root of the environment has nothing of the machine's but what the plan mounts (`plan` in
 /// `envd/src/environment/plan.rs`, `Home::Empty` in `envd/src/agents/blueprint.rs`); `envd/src/environment/variables.rs`.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn keys_tokens_and_variables_of_the_user() {
     for ground in everyone() {
@@ -83,7 +88,7 @@ fn keys_tokens_and_variables_of_the_user() {
 /// Gain: writing to a file outside by a link that is followed by envd and not by the kernel inside (CVE-2026-39861).
 /// Must happen: what a link names is the environment's own; nothing outside changes.
 /// Guard: `RESOLVE_IN_ROOT` and `NO_MAGICLINKS` in `envd/src/agents/inside.rs`.
-/// Seen to fail: with `IN_ROOT` taken out of `RESOLVE` it still held: `OWN` refuses the machine's file systems.
+/// Seen to fail: with its guards taken out together; see `CASES.md`.
 #[test]
 fn writes_through_links() {
     for ground in everyone() {
@@ -136,7 +141,7 @@ fn writes_through_links() {
 /// Must happen: whatever is swapped, nothing outside is read or written.
 /// Guard: one call of openat2(2) resolves and opens (`Inside::open`); what is opened again is named by its descriptor
 /// (`Found::reopen`).
-/// Seen to fail: with `IN_ROOT` taken out of `RESOLVE` it still held: `OWN` refuses the machine's file systems.
+/// Seen to fail: with its guards taken out together; see `CASES.md`.
 #[test]
 fn links_swapped_in_a_loop() {
     for ground in everyone() {
@@ -253,7 +258,7 @@ fn fifos_devices_and_magic_links_met_by_the_file_tools() {
 /// Gain: a call that waits for somebody inside to give up a lease (fcntl(2)) that they do not give up.
 /// Must happen: file tools, diff and apply answer.
 /// Guard: `O_NONBLOCK` in `Found::reopen`; diff and apply read the layer below the overlay, which has no lease.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: without `O_NONBLOCK`: `file_read` waits until the kernel takes the lease.
 #[test]
 fn leases_that_are_not_given_up() {
     for ground in everyone() {
@@ -263,17 +268,24 @@ fn leases_that_are_not_given_up() {
         let started = agent.ok("command_start", on(&environment, start));
         let poll = json!({"command": started["command"], "wait_seconds": 60});
         assert_eq!(agent.ok("command_poll", poll)["stdout"]["text"], "held\n");
-        agent.call("file_read", on(&environment, json!({"path": "file"})));
-        agent.call(
-            "file_write",
-            on(&environment, json!({"path": "file", "content": "x\n"})),
-        );
-        agent.ok("file_search", on(&environment, json!({"pattern": "x"})));
-        agent.ok("changes_diff", on(&environment, json!({})));
-        agent.ok(
-            "changes_apply",
-            on(&environment, json!({"paths": ["file"]})),
-        );
+        // Where nobody gives it up, the kernel takes it after this time (proc_sys_fs(5)), and whoever waits has waited.
+        let patience = text(Path::new("/proc/sys/fs/lease-break-time"));
+        let patience = Duration::from_secs(patience.trim().parse().unwrap());
+        for (tool, more) in [
+            ("file_read", json!({"path": "file"})),
+            ("file_write", json!({"path": "file", "content": "x\n"})),
+            ("file_search", json!({"pattern": "x"})),
+            ("changes_diff", json!({})),
+            ("changes_apply", json!({"paths": ["file"]})),
+        ] {
+            let began = Instant::now();
+            let (answer, failed) = agent.call(tool, on(&environment, more));
+            let took = began.elapsed();
+            assert!(took < patience, "as {}: {tool} took {took:?}", ground.user);
+            // A file that is held can be neither read nor written to by name.
+            let held = tool == "file_read" || tool == "file_write";
+            assert!(held || !failed, "{tool}: {answer}");
+        }
         let still = agent.ok("command_poll", json!({"command": started["command"]}));
         assert_eq!(
             still["state"], "running",
@@ -345,7 +357,7 @@ fn trees_deeper_than_any_stack() {
 /// Gain: device nodes, marks of overlayfs, links to files outside, another owner: what a later reader of the layers would obey.
 /// Must happen: none can be made; marks of overlayfs that are set are data and hide or lead nowhere.
 /// Guard: the user namespace without capabilities; overlayfs, which keeps its own marks apart (`userxattr`); `MOUNT_ATTR_NODEV`.
-/// Seen to fail: not checked by removing; the kernel's own rules, stated here so that a kernel without them is noticed.
+/// Seen to fail: not by removing: they are the kernel's own rules; outside, as root, the same succeeds.
 #[test]
 fn device_nodes_marks_and_hard_links() {
     for ground in everyone() {
@@ -370,6 +382,18 @@ fn device_nodes_marks_and_hard_links() {
                 ground.user,
                 &all(&attacks, &["EPERM", "EACCES", "EOPNOTSUPP"]),
             );
+        }
+        if ground.user == "root" {
+            // Outside these are root's to do: what refuses them is what is around them.
+            let directory = ground.path("tmp");
+            let directory = directory.display();
+            let names =
+                ["mknod_whiteout", "xattr_trusted"].map(|name| format!("{name}={directory}"));
+            let names = [&names[..], std::slice::from_ref(&outside)].concat();
+            let output = ground.command(ground.attacker()).args(&names).output();
+            let output = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
+            assert_eq!(output.matches("SUCCEEDED").count(), 3, "{output}");
+            let _ = std::fs::remove_file("/tmp/linked");
         }
         let attacks = all(
             &[
@@ -438,7 +462,7 @@ fn modes_of_the_machines_devices() {
 /// Gain: talking to a process outside through a FIFO, a socket or a file with two names that lies in the project.
 /// Must happen: a FIFO inside is another one; a file that is written to is a copy.
 /// Guard: overlayfs over the project (`Layered::mount` in `envd/src/agents/layers.rs`); for sockets see `sockets.rs`.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn fifos_and_hard_links_of_the_project() {
     for ground in everyone() {

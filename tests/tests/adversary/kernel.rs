@@ -124,7 +124,8 @@ fn typing_into_terminals() {
 /// Gain: reading what a mask covers, writing to what is read-only, another root.
 /// Must happen: no mount can be made, changed, moved or taken away, by the old calls or the new ones.
 /// Guard: the rows MOUNT of `shims/src/seccomp/table.rs`; behind them the empty capability sets.
-/// Seen to fail: fsconfig and its like, with `Operation::Filter` left out; the capabilities hold the rest alone.
+/// Seen to fail: fsconfig and its like, with `Operation::Filter` left out; the others with the capabilities kept and without
+/// Landlock, too.
 #[test]
 fn mounts_and_masks() {
     for ground in everyone() {
@@ -159,7 +160,7 @@ fn mounts_and_masks() {
 /// Gain: root's powers, by becoming root, by a capability that was left, by a set-user-ID file or one with capabilities.
 /// Must happen: no capability is in any set; none can be had, and no identity but one's own changes anything.
 /// Guard: `Operation::Confine` and `Operation::Protect` (`init/src/apply/mod.rs`); `serve::settle` for what PID 1 keeps.
-/// Seen to fail: the filter's part, with `Operation::Filter` left out; capabilities not checked.
+/// Seen to fail: the filter's part, with `Operation::Filter` left out; with `Confine` or `Protect` left out.
 #[test]
 fn capabilities_and_set_user_id() {
     for ground in everyone() {
@@ -219,7 +220,7 @@ fn crashes_reach_no_handler_outside() {
 /// Must happen: nothing of procfs can be opened to be written to but a process's own files, and those neither.
 /// Guard: Landlock's list of what may be written to (`Policy::strict`); behind it `PROTECTED_PROC` in
 /// `shims/src/compile/mounts.rs`.
-/// Seen to fail: as root, with `Operation::LandlockEnter` left out: `/proc/pressure`; `PROTECTED_PROC` holds the rest alone.
+/// Seen to fail: as root, with `Operation::LandlockEnter` left out: `/proc/pressure`; without `PROTECTED_PROC`, too: the rest.
 #[test]
 fn the_kernels_settings_in_procfs() {
     for ground in everyone() {
@@ -271,7 +272,7 @@ fn a_filter_that_cannot_be_installed_is_no_environment() {
 /// Gain: an environment without Landlock, no_new_privs or capabilities taken away, where one of these calls fails.
 /// Must happen: nothing is lent. Where the kernel says that it has no Landlock, that is told as a warning and never silent.
 /// Guard: `apply` in `init/src/apply/mod.rs`; `Domain::new` in `shims/src/privileges/landlock.rs`.
-/// Seen to fail: with `Operation::LandlockEnter` left out; the warning not checked.
+/// Seen to fail: with `Operation::LandlockEnter` left out; with the downgrade not told.
 #[test]
 fn other_guards_that_cannot_be_set_up_are_no_environment() {
     const CREATE_RULESET: i64 = 444;

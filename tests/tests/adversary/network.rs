@@ -14,7 +14,7 @@ use crate::{
 /// Must happen: nothing leaves; without a list there is not even a proxy.
 /// Guard: `Namespaces::net` in `Policy::strict`: a network namespace with nothing but loopback; no capability over it; the
 /// row FAMILY of `shims/src/seccomp/table.rs`.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn ways_past_the_proxy() {
     for ground in everyone() {
@@ -150,7 +150,7 @@ fn an_empty_list() {
 /// Gain: another host by a name that the list's check and the resolver read differently.
 /// Must happen: refused, with a word for why; `agents/src/egress/tests/adversary.rs` has a hundred more.
 /// Guard: `HostName::from_wire` (`agents/src/egress/name.rs`), `Allowlist::check`.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn names_that_are_read_differently() {
     for ground in everyone() {
@@ -233,7 +233,7 @@ fn names_that_are_read_differently() {
 /// Must happen: the proxy of one environment answers to its own processes only; not to another environment of the same client, nor
 /// to one of another client, nor to any user of the machine.
 /// Guard: it listens in the environment's own network namespace (`Operation::Listen` in `init/src/apply/mod.rs`).
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn the_proxy_of_somebody_else() {
     for ground in everyone() {
@@ -287,7 +287,7 @@ fn the_proxy_of_somebody_else() {
 /// Must happen: what is allowed passes; each of these is refused before a byte is sent.
 /// Guard: `Reach::check` and `check_ends` (`agents/src/egress/address.rs`), one look-up (`route.rs`), `look_inside`
 /// (`connection.rs`), `http.rs`.
-/// Seen to fail: with `look_at_hello` taking any name; see `CASES.md` for the others.
+/// Seen to fail: with each of them left out; see `CASES.md` for two that others stand behind.
 #[test]
 fn names_that_point_inside_other_names_in_tunnels_and_smuggled_requests() {
     if !requirement::program("ip") || !requirement::program("unshare") {
@@ -384,7 +384,7 @@ fn names_that_point_inside_other_names_in_tunnels_and_smuggled_requests() {
 /// Must happen: one look-up for one request, and the connection goes to the address that was checked; an answer that has an
 /// address that is not public is refused whole, whatever the answer before was.
 /// Guard: `connect` and `addresses` (`agents/src/egress/route.rs`), `Reach::check` (`address.rs`).
-/// Seen to fail: with a second look-up where `connect` connects.
+/// Seen to fail: with a second look-up where `connect` connects; with `Reach::check` allowing all.
 #[test]
 fn names_that_point_elsewhere_from_one_look_up_to_the_next() {
     if !requirement::program("ip") || !requirement::program("unshare") {

@@ -33,7 +33,7 @@ fn answer(address: SocketAddr) -> Option<String> {
 /// Must happen: it leads to the loopback of its own environment and nowhere else, also where nobody listens there and somebody does at the
 /// same number outside; it listens on 127.0.0.1 alone, which no environment sees; the way out of an environment is not published.
 /// Guard: `Way::connect_to` and `listen` (`envd/src/agents/ports.rs`), `Resident::ask_for_socket` (`shims/src/sockets.rs`).
-/// Seen to fail: with a socket of the machine's own network in the place of the environment's.
+/// Seen to fail: with a socket of the machine's own network in the place of the environment's; with `listen` on all addresses.
 #[test]
 fn published_ports_lead_into_their_own_environment_alone() {
     for ground in everyone() {

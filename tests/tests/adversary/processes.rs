@@ -106,7 +106,7 @@ fn the_launchers_own_program_is_sealed() {
 /// Gain: whatever descriptors the server was started with: files of the user, sockets of the agent's program.
 /// Must happen: a command has its three standard descriptors and no more, and PID 1 has none of the caller's either.
 /// Guard: `sys::close_all_but` in `init/src/launch.rs`, `close_on_exec_from` in `init/src/execute.rs`.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with its guards taken out together; see `CASES.md`.
 #[test]
 fn inherited_descriptors() {
     for ground in everyone() {
@@ -142,7 +142,7 @@ fn inherited_descriptors() {
 /// Gain: a directory outside as the current one, from which `..` leads through the machine (CVE-2024-21626).
 /// Must happen: a working directory is found inside; what lies behind a descriptor of PID 1 is none.
 /// Guard: `sys::close_all_but` in `init/src/launch.rs`; `change_directory` comes after the root is changed.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with its guards taken out together; see `CASES.md`.
 #[test]
 fn working_directories_that_lead_out() {
     for ground in everyone() {
@@ -304,7 +304,7 @@ fn deaf(agent: &mut Agent, environment: &str) {
 /// its time is over.
 /// Guard: the PID namespace, whose PID 1 ends with its connection (`init/src/serve.rs`) and its launcher
 /// (`set_parent_death_signal` in `init/src/launch.rs`).
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with its guards taken out together; see `CASES.md`.
 #[test]
 fn double_forks_sessions_and_ignored_signals() {
     for ground in everyone() {
@@ -358,7 +358,7 @@ fn watch_processes(watch: &Watch, server: u32, ground: &Ground, when: &str) {
 /// Gain: an environment that survives because the client was killed instead of leaving, or its PID 1 was.
 /// Must happen: the server goes with its client, and what PID 1 held with PID 1; the server says so and lends again.
 /// Guard: the end of standard input in `serve` (`agents/src/mcp/stdio.rs`); the PID namespace.
-/// Seen to fail: not checked by removing; a server that does not see the end of its input would fail every test here.
+/// Seen to fail: with the end of input not told: the server is left.
 #[test]
 fn a_killed_client_and_a_killed_pid_1() {
     for ground in everyone() {
@@ -446,7 +446,7 @@ fn inits(server: u32) -> Vec<Pid> {
 /// Gain: a call, and with it the server, that waits for ever for something that holds a command's output open.
 /// Must happen: the call returns with the command; what stays behind is killed with the environment.
 /// Guard: `drain` in `Running::read` (`envd/src/agents/command.rs`).
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn a_child_that_holds_the_output_open() {
     for ground in everyone() {
@@ -492,7 +492,7 @@ fn commands_that_are_stopped_before_they_begin() {
 /// Gain: what a fork that is no longer wanted leaves behind: processes and directories that nobody owns.
 /// Must happen: whenever it is cancelled, destroying what is listed leaves nothing.
 /// Guard: `Body::drop` and `Owned::drop` for what `blocking` made and nobody took (`envd/src/agents`).
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with its guards taken out together; see `CASES.md`.
 #[test]
 fn forks_and_creations_that_are_cancelled_halfway() {
     let Some(ground) = one() else { return };

@@ -52,7 +52,7 @@ const HOST: &str = "sealed.example.org:8443";
 /// Must happen: a plain request from inside leaves over TLS with the token in the place of whatever field of that name it had; what comes
 /// back has it no more; a server whose certificate the machine does not trust gets nothing; inside it is nowhere.
 /// Guard: `agents/src/egress/outgoing.rs`, `secret.rs`, `tls` of `envd/src/agents/secrets.rs`.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn a_header_that_leaves_over_tls() {
     let needed = ["ip", "unshare", "openssl", "setpriv"];

@@ -33,7 +33,7 @@ fn outside(ground: &Ground, attack: &str) -> String {
 /// project, which is lent.
 /// Must happen: no path leads to one; one in the project is there and nobody answers behind it.
 /// Guard: the mount namespace; overlayfs, whose sockets are not those below (`Layered::mount`).
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn sockets_with_a_path() {
     for ground in everyone() {
@@ -97,7 +97,7 @@ fn sockets_with_a_path() {
 /// Gain: the daemon of this very project, which starts what it is told to, outside the agent's walls.
 /// Must happen: it is not there.
 /// Guard: the mount namespace; `/run` is the environment's own.
-/// Seen to fail: not checked by removing the guard; see `CASES.md`.
+/// Seen to fail: with each of its guards taken out; see `CASES.md`.
 #[test]
 fn our_own_daemon() {
     for ground in everyone() {

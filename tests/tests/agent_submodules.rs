@@ -129,6 +129,52 @@ fn commits_of_submodules_come_with_those_that_record_them() {
     }
 }
 
+/// Somebody whose project is a submodule of another has its history in that one's repository, and commits to it as anybody does.
+#[test]
+fn a_project_that_is_a_submodule_is_committed_to() {
+    let Some(world) = world() else { return };
+    for sandbox in everyone(&world) {
+        let above = superproject(&sandbox);
+        let module = above.path.join(".git/modules/lib");
+        let lib = Project::at(&sandbox, above.path.join("lib"));
+        for file in ["envd.toml", "envd.lock"] {
+            fs::copy(above.path.join(file), lib.path.join(file)).unwrap();
+        }
+        sandbox.hand_over();
+        lib.git(&["add", "."]);
+        lib.git(&["commit", "--quiet", "-m", "envd"]);
+        let marker = sandbox.path("marker");
+        let before = state(&above.path.join(".git"));
+        lib.agent(&["create", "--name", "try"]).ok();
+        assert_eq!(lib.sh("try", "git status --porcelain"), "");
+        lib.sh("try", "echo two > code; git commit -qam two");
+        lib.sh(
+            "try",
+            &format!("c=$(git rev-parse --git-common-dir); {}", plant(&marker)),
+        );
+        assert!(
+            state(&above.path.join(".git")) == before,
+            "it was written to"
+        );
+        let applied = lib.applied(&["try", "--git"]);
+        assert_eq!(count(&applied["commits"]), 1, "{applied}");
+        assert_eq!(lib.text("code"), "two\n");
+        let log = lib.git(&["log", "--format=%s", "envd/try"]);
+        assert_eq!(log, "two\nenvd\nlibrary");
+        lib.git(&["fsck", "--strict", "--no-dangling"]);
+        lib.runs_nothing(&marker);
+        above.runs_nothing(&marker);
+        let new = state(&module).into_keys();
+        let new = new.filter(|path| !before.contains_key(path));
+        assert!(new.into_iter().all(|path| path.ends_with("heads/envd/try")));
+        // A person's own command has the repository itself.
+        let line = "git -c user.name=a -c user.email=a@b commit -q --allow-empty -m own";
+        lib.envd(&["run", "--", "sh", "-c", line]).ok();
+        assert_eq!(lib.git(&["log", "-1", "--format=%s"]), "own");
+        lib.agent(&["rm", "--all"]).ok();
+    }
+}
+
 /// The same where the repository of the submodule lies elsewhere: in its own directory, in another submodule, and with a linked work
 /// tree's.
 #[test]

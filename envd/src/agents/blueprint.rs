@@ -38,7 +38,7 @@ pub(super) struct Ground<'a> {
     pub(super) view: &'a Path,
     /// The project's directory, if it has one.
     pub(super) project: Option<&'a Path>,
-    /// What that is linked to, where it is a linked work tree.
+    /// What that is linked to, where it is a linked work tree or a submodule.
     pub(super) linked: Option<Linked>,
     /// `[env.vars]`.
     pub(super) variables: &'a BTreeMap<String, String>,

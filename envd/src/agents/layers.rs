@@ -199,7 +199,7 @@ impl Layered {
 pub(super) struct Layers {
     /// Its project, if it has one.
     pub(super) project: Option<Layered>,
-    /// The repository of its project, where that is a linked work tree: git keeps its history there.
+    /// The repository of its project, where that is a linked work tree or a submodule: git keeps its history there.
     pub(super) repository: Option<Layered>,
     /// Its home directory.
     pub(super) home: Layered,

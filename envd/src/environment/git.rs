@@ -1,5 +1,5 @@
-//! A git work tree made by `git worktree` keeps its history outside of itself, in the repository that it was made from.
-//! To commit inside, that repository has to be seen inside.
+//! A git work tree made by `git worktree` keeps its history outside of itself, in the repository that it was made from; one that is
+//! a submodule, in its superproject's. To commit inside, that repository has to be seen inside.
 //!
 //! The file `.git` that leads there comes with the project, whoever wrote that; it alone must not open a directory of the
 //! machine. Git writes the way back, too, into the repository: only what confirms the way is believed.
@@ -9,16 +9,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A work tree that `git worktree` made, as its owner has it.
+/// A work tree whose repository is elsewhere, as its owner has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Linked {
     /// The repository, which it has in common with other work trees.
     pub repository: PathBuf,
-    /// What of that is this work tree's own: `worktrees/NAME` in it.
+    /// What of that is this work tree's own: `worktrees/NAME` in it, or a submodule's all.
     pub administration: PathBuf,
 }
 
-/// The repository that a linked work tree at `root` belongs to.
+/// The repository elsewhere that a work tree at `root` belongs to.
 pub fn repository_of_worktree(root: &Path) -> Option<PathBuf> {
     Some(linked(root)?.repository)
 }
@@ -32,23 +32,51 @@ pub fn linked(root: &Path) -> Option<Linked> {
     let text = small(&link)?;
     let administration = root.join(text.strip_prefix("gitdir:")?.trim());
     let administration = fs::canonicalize(administration).ok()?;
-    // <repository>/worktrees/<name>
-    let worktrees = administration
-        .parent()
-        .filter(|p| p.ends_with("worktrees"))?;
-    let repository = worktrees.parent()?.to_owned();
-    let leads_to = |name: &str, there: &Path| {
-        let written = small(&administration.join(name))?;
-        let found = fs::canonicalize(administration.join(written.trim())).ok()?;
-        (found == fs::canonicalize(there).ok()?).then_some(())
+    let repository = match administration.parent()? {
+        // <repository>/worktrees/<name>
+        worktrees if worktrees.ends_with("worktrees") => {
+            common(&link, &administration, worktrees.parent()?)?
+        }
+        _ => {
+            let back = work_tree(&administration)?;
+            let is_back = fs::canonicalize(back).ok()? == fs::canonicalize(root).ok()?;
+            is_back.then(|| administration.clone())?
+        }
     };
-    leads_to("gitdir", &link)?;
-    leads_to("commondir", &repository)?;
     let is_repository = repository.join("HEAD").is_file() && repository.join("objects").is_dir();
     (is_repository && !repository.starts_with(root)).then_some(Linked {
         repository,
         administration,
     })
+}
+
+/// The repository of a linked work tree, whose `.git` is `link`, if what git wrote there confirms it.
+fn common(link: &Path, administration: &Path, repository: &Path) -> Option<PathBuf> {
+    let leads_to = |name: &str, there: &Path| {
+        let written = small(&administration.join(name))?;
+        let found = fs::canonicalize(administration.join(written.trim())).ok()?;
+        (found == fs::canonicalize(there).ok()?).then_some(())
+    };
+    leads_to("gitdir", link)?;
+    leads_to("commondir", repository)?;
+    Some(repository.to_owned())
+}
+
+/// The work tree that a submodule's repository says is its own (`core.worktree`, git-config(1)).
+fn work_tree(repository: &Path) -> Option<PathBuf> {
+    let config = small(&repository.join("config"))?;
+    let mut section = "";
+    let values = config.lines().map(str::trim).filter_map(|line| {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let (name, value) = line.split_once('=')?;
+        let is_ours = section == "[core]" && name.trim() == "worktree";
+        is_ours.then(|| value.trim().trim_matches('"'))
+    });
+    // Git writes it so; what has escapes is not looked into.
+    let value = values.last().filter(|value| !value.contains('\\'))?;
+    Some(repository.join(value))
 }
 
 fn small(path: &Path) -> Option<String> {
@@ -106,6 +134,40 @@ mod tests {
         fs::write(&common, "../../..\n").unwrap();
         assert_eq!(linked(&tree), None);
         fs::remove_file(&common).unwrap();
+        assert_eq!(linked(&tree), None);
+    }
+
+    #[test]
+    fn a_submodule_finds_its_repository_if_that_knows_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let above = fs::canonicalize(directory.path()).unwrap();
+        let (repository, tree) = (above.join(".git/modules/lib"), above.join("lib"));
+        fs::create_dir_all(repository.join("objects")).unwrap();
+        fs::create_dir(&tree).unwrap();
+        fs::write(repository.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        fs::write(tree.join(".git"), "gitdir: ../.git/modules/lib\n").unwrap();
+        let config = repository.join("config");
+        for (text, is_its) in [
+            ("[core]\n\tbare = false\n\tworktree = ../../../lib\n", true),
+            (
+                "[core]\n\tworktree = \"../../../lib\"\n[a]\n\tb = c\n",
+                true,
+            ),
+            (
+                "[core]\n\tworktree = ../../../lib\n\tworktree = ../../..\n",
+                false,
+            ),
+            ("[other]\n\tworktree = ../../../lib\n", false),
+            ("[core]\n\tbare = false\n", false),
+        ] {
+            fs::write(&config, text).unwrap();
+            let expected = is_its.then(|| Linked {
+                repository: repository.clone(),
+                administration: repository.clone(),
+            });
+            assert_eq!(linked(&tree), expected, "{text}");
+        }
+        fs::remove_file(&config).unwrap();
         assert_eq!(linked(&tree), None);
     }
 

@@ -6,7 +6,7 @@
 //! pack as it would a stranger's: every object is hashed and checked anew. The branch comes last, once everything that
 //! its commit needs is in the owner's repository.
 //!
-//! Where the history is kept is the owner's to say: `.git` of the project, or the repository that it is a linked work tree of. What
+//! Where the history is kept is the owner's to say: `.git` of the project, or the repository elsewhere that it is a work tree of. What
 //! the inside makes of the files that say so leads nowhere. A submodule is a repository of its own, and is brought in the same way.
 
 mod links;

@@ -10,7 +10,7 @@ use crate::{
     lock::Lock,
     progress::Progress,
     project::LOCK_NAME,
-    realise::key::memo_key,
+    realise::{RealiseError, key::memo_key},
 };
 
 /// After this many seconds the versions are chosen anew: a week.
@@ -80,9 +80,9 @@ fn attempt(
         &lock::Update::Nothing,
         progress,
     )?;
-    match realising::realise_lock(local, session, &lock, progress) {
+    match realising::realise_packages(local, session, &lock, progress)? {
         Ok(realised) => Ok(Some((lock, realised))),
-        Err(failure) if failure.kind == Kind::Resolve && !section.essential => Ok(None),
-        Err(failure) => Err(failure),
+        Err(RealiseError::NoShell { .. }) if !section.essential => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     lock::Lock,
     progress::Progress,
     project::Project,
-    realise::{self, Realised, key::memo_key},
+    realise::{self, RealiseError, Realised, key::memo_key},
 };
 
 /// `envd run` and `envd enter`.
@@ -147,17 +147,7 @@ pub(super) fn realise_lock(
     lock: &Lock,
     progress: &dyn Progress,
 ) -> Result<Realised, Failure> {
-    let source = Locked::new(lock, &local.archive()?, local.fetcher());
-    let artifacts: Vec<_> = lock
-        .artifacts
-        .iter()
-        .map(|locked| locked.artifact.clone())
-        .collect();
-    let request = realise::Request {
-        artifacts: &artifacts,
-        ahead: &lock.essentials(),
-    };
-    let realised = realise::realise(session, &request, &source, &local.program, progress)?;
+    let realised = realise_packages(local, session, lock, progress)??;
     match lock.root {
         Some(expected) if expected != realised.root => Err(Failure::new(
             Kind::Integrity,
@@ -171,6 +161,27 @@ pub(super) fn realise_lock(
         )),
         _ => Ok(realised),
     }
+}
+
+/// The same of a lock that names no root; why not is told apart from what keeps it from being tried.
+pub(super) fn realise_packages(
+    local: &Local,
+    session: &Session,
+    lock: &Lock,
+    progress: &dyn Progress,
+) -> Result<Result<Realised, RealiseError>, Failure> {
+    let source = Locked::new(lock, &local.archive()?, local.fetcher());
+    let artifacts: Vec<_> = lock
+        .artifacts
+        .iter()
+        .map(|locked| locked.artifact.clone())
+        .collect();
+    let request = realise::Request {
+        artifacts: &artifacts,
+        ahead: &lock.essentials(),
+    };
+    let program = &local.program;
+    Ok(realise::realise(session, &request, &source, program, progress))
 }
 
 /// The environment with its view held. The session that made it is alive, so gc cannot have come between.

@@ -89,7 +89,11 @@ fn carry_out(
     } else {
         None
     };
-    sys::close(view);
+    match code {
+        // The process ends, and all that it has with it: nothing is given back piece by piece.
+        Some(_) => core::mem::forget(region),
+        None => sys::close(view),
+    }
     code
 }
 

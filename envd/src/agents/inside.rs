@@ -138,6 +138,10 @@ impl<'a> Inside<'a> {
     /// may change the node's mode where the number of its owner is theirs.
     pub(super) fn null(&self) -> io::Result<OwnedFd> {
         let found = self.find("/dev/null")?;
+        if found.kind().is_file() {
+            // What it was bound to: with the last process inside the mounts go.
+            return Err(Errno::NOENT.into());
+        }
         // devices.txt of the kernel: memory, the third.
         let device = rustix::fs::makedev(1, 3);
         if !found.kind().is_char_device() || found.stat.st_rdev != device {

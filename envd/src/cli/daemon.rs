@@ -209,10 +209,9 @@ fn prepare(context: &Context, operations: Box<dyn Operations>) -> Result<Prepare
     let project = context.project()?;
     let place = Place::of(&context.settings, context.uid, &project.root);
     let places = place.services(&context.settings.store);
-    let skeletons = place.skeletons();
     let held = Held::take(place)?;
     held.log(context.settings.log.as_deref())?;
-    let launching = Launching::start(skeletons)?;
+    let launching = Launching::start(&context.settings.store)?;
     let limit = serving::raise_descriptor_limit();
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION").to_owned(),

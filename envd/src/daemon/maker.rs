@@ -3,7 +3,7 @@
 use std::{
     cell::{OnceCell, RefCell},
     os::fd::BorrowedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use envd_shims::{LaunchError, Launcher, Plan, Program, Resident, compile_joining, compile_on};
@@ -113,11 +113,11 @@ pub struct Launching {
 }
 
 impl Launching {
-    /// With a launcher of its own, and a directory for what environments share.
-    pub fn start(directory: PathBuf) -> Result<Self, LaunchError> {
+    /// With a launcher of its own, and the store in which there is room for what environments share.
+    pub fn start(store: &Path) -> Result<Self, LaunchError> {
         Ok(Self {
             launcher: RefCell::new(Launcher::start()?),
-            skeletons: Skeletons::new(directory),
+            skeletons: Skeletons::new(store),
         })
     }
 }

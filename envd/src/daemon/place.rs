@@ -127,11 +127,6 @@ impl Place {
         Places::of(store, &self.directory, &self.key)
     }
 
-    /// The directory for what environments share.
-    pub fn skeletons(&self) -> PathBuf {
-        self.file("root")
-    }
-
     fn file(&self, ending: &str) -> PathBuf {
         self.directory.join(format!("{}.{ending}", self.key))
     }

@@ -1,27 +1,30 @@
 //! Layers that a daemon's environments share ([`envd_shims::Skeleton`]): each is laid once, and gone with the daemon.
 
 use std::{
+    cell::OnceCell,
     fs::{self, DirBuilder, Permissions},
     io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use envd_shims::{Plan, Skeleton};
-use envd_store::Digest;
+use envd_store::{Digest, Place, Store};
 
-/// Where they are.
+/// Where they are: a place of the store, which the next command sweeps should the daemon be killed.
 #[derive(Debug)]
 pub struct Skeletons {
-    directory: PathBuf,
+    store: PathBuf,
+    place: OnceCell<Place>,
 }
 
 impl Skeletons {
-    /// In a directory of the daemon's alone. What a killed one has left there goes.
-    pub fn new(directory: PathBuf) -> Self {
-        let skeletons = Self { directory };
-        skeletons.clear();
-        skeletons
+    /// In a store.
+    pub fn new(store: &Path) -> Self {
+        Self {
+            store: store.to_owned(),
+            place: OnceCell::new(),
+        }
     }
 
     /// The plan for environments that share what they can. Where that cannot be laid, they make it again each.
@@ -32,8 +35,7 @@ impl Skeletons {
         match self.lay(&skeleton) {
             Ok(layer) => skeleton.plan(&layer),
             Err(error) => {
-                let directory = self.directory.display();
-                tracing::warn!(%error, "environments share no files: {directory} cannot be used");
+                tracing::warn!(%error, "environments share no files: no layer can be laid");
                 plan.clone()
             }
         }
@@ -43,13 +45,13 @@ impl Skeletons {
     fn lay(&self, skeleton: &Skeleton) -> io::Result<PathBuf> {
         let things = serde_json::to_vec(skeleton.things())?;
         let name = Digest::of(&things).to_string();
-        let layer = self.directory.join(&name[..16]);
+        let layer = self.place()?.path().join(&name[..16]);
         if layer.is_dir() {
             return Ok(layer);
         }
         let new = layer.with_extension("new");
         let _ = fs::remove_dir_all(&new);
-        DirBuilder::new().recursive(true).mode(0o700).create(&new)?;
+        DirBuilder::new().mode(0o700).create(&new)?;
         skeleton.lay(&new)?;
         // Who lives on it may look into it. The way to it on this machine stays closed.
         fs::set_permissions(&new, Permissions::from_mode(0o755))?;
@@ -57,18 +59,12 @@ impl Skeletons {
         Ok(layer)
     }
 
-    fn clear(&self) {
-        match fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "{} stays", self.directory.display());
-            }
-            _ => {}
+    fn place(&self) -> io::Result<&Place> {
+        if let Some(place) = self.place.get() {
+            return Ok(place);
         }
-    }
-}
-
-impl Drop for Skeletons {
-    fn drop(&mut self) {
-        self.clear();
+        let place = Store::open(&self.store).and_then(|store| store.place());
+        let place = place.map_err(io::Error::other)?;
+        Ok(self.place.get_or_init(|| place))
     }
 }

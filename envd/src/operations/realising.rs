@@ -181,7 +181,9 @@ pub(super) fn realise_packages(
         ahead: &lock.essentials(),
     };
     let program = &local.program;
-    Ok(realise::realise(session, &request, &source, program, progress))
+    Ok(realise::realise(
+        session, &request, &source, program, progress,
+    ))
 }
 
 /// The environment with its view held. The session that made it is alive, so gc cannot have come between.

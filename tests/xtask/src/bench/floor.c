@@ -2,7 +2,9 @@
  * What a small C program needs for the steps that envd's launcher takes: the floor that it is measured against.
  *
  *   floor VIEW PROGRAM ROUNDS net|shared
+ *   floor VIEW PROGRAM COUNT net|shared idle
  *
+ * The second makes COUNT environments, prints "ready" and keeps them until its standard input ends. The first
  * prints the median of ROUNDS, in nanoseconds, of: a static program by vfork, exec and wait, outside; the same inside a running
  * environment, asked for over a socket; and a new environment (namespaces, id maps, overlay with a tmpfs upper, proc, a minimal
  * /dev, pivot_root) with the first program run in it, asked for over a socket from a resident process.
@@ -20,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -170,9 +173,43 @@ static void ask(int socket)
 	need(send(socket, &byte, 1, MSG_NOSIGNAL) == 1 && recv(socket, &byte, 1, 0) == 1 && byte == 0, "run inside");
 }
 
+/* Asks the resident process for a new environment; gives the connection to its PID 1. */
+static int make(int resident)
+{
+	int connection[2];
+	need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, connection), "socketpair");
+	char byte = 0, space[CMSG_SPACE(sizeof(int))];
+	struct iovec part = {&byte, 1};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+	struct cmsghdr *control = CMSG_FIRSTHDR(&message);
+	control->cmsg_level = SOL_SOCKET;
+	control->cmsg_type = SCM_RIGHTS;
+	control->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(control), &connection[1], sizeof(int));
+	need(sendmsg(resident, &message, MSG_NOSIGNAL) == 1, "ask the resident");
+	close(connection[1]);
+	return connection[0];
+}
+
+static void keep(int resident, int count)
+{
+	char byte;
+	struct rlimit most;
+	getrlimit(RLIMIT_NOFILE, &most);
+	most.rlim_cur = most.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &most);
+	for (int i = 0; i < count; i++)
+		ask(make(resident));
+	puts("ready");
+	fflush(stdout);
+	while (read(0, &byte, 1) > 0)
+		;
+}
+
 int main(int count, char **arguments)
 {
-	need(count == 5, "usage: floor VIEW PROGRAM ROUNDS net|shared");
+	int idle = count == 6 && !strcmp(arguments[5], "idle");
+	need(idle || count == 5, "usage: floor VIEW PROGRAM ROUNDS net|shared [idle]");
 	view = arguments[1];
 	program = open(arguments[2], O_PATH | O_CLOEXEC);
 	need(program >= 0, arguments[2]);
@@ -186,6 +223,10 @@ int main(int count, char **arguments)
 		resident(pair[1]);
 	}
 	close(pair[1]);
+	if (idle) {
+		keep(pair[0], rounds);
+		return 0;
+	}
 
 	for (int i = 0; i < rounds; i++) {
 		long long start = now();
@@ -196,27 +237,16 @@ int main(int count, char **arguments)
 
 	int inside = -1;
 	for (int i = 0; i < rounds; i++) {
-		int connection[2];
 		long long start = now();
-		need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, connection), "socketpair");
-		char byte = 0, space[CMSG_SPACE(sizeof(int))];
-		struct iovec part = {&byte, 1};
-		struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
-		struct cmsghdr *control = CMSG_FIRSTHDR(&message);
-		control->cmsg_level = SOL_SOCKET;
-		control->cmsg_type = SCM_RIGHTS;
-		control->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(control), &connection[1], sizeof(int));
-		need(sendmsg(pair[0], &message, MSG_NOSIGNAL) == 1, "ask the resident");
-		close(connection[1]);
-		ask(connection[0]);
+		int connection = make(pair[0]);
+		ask(connection);
 		times[i] = now() - start;
 		if (i + 1 < rounds) {
-			close(connection[0]);
+			close(connection);
 			/* A network namespace takes 36 ms to be gone: not part of making one, and not to pile up. */
 			usleep(network ? 40000 : 2000);
 		} else {
-			inside = connection[0];
+			inside = connection;
 		}
 	}
 	long long made = median(times, rounds);

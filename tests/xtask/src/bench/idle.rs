@@ -3,14 +3,14 @@
 use std::{
     io::{BufRead as _, BufReader},
     path::Path,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use super::{process, warm::Warm, world::World};
+use super::{entry, process, warm::Warm, world::World};
 use crate::{
-    machine::build_example,
+    machine::{build_example, compile, workspace},
     measure::{Result, time},
     table::Row,
 };
@@ -38,10 +38,13 @@ struct Client(Child);
 impl Client {
     fn start(warm: &Warm<'_>, latency: &Path, count: u64, network: &str) -> Result<Self> {
         let mut command = warm.program(latency);
-        command
-            .args(["idle", &count.to_string(), network])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        command.args(["idle", &count.to_string(), network]);
+        Self::of(command, count)
+    }
+
+    /// Of what says when so many are there, and keeps them as long as its input is open.
+    fn of(mut command: Command, count: u64) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut client = Self(command.spawn()?);
         let output = client.0.stdout.take().ok_or("no output")?;
         let mut line = String::new();
@@ -73,14 +76,24 @@ struct Seen {
 /// Rows of the table.
 pub fn rows(world: &World) -> Result<Vec<Row>> {
     let latency = build_example("envd", "latency")?;
+    let floor = world.directory.join("floor");
+    compile(
+        &workspace().join("tests/xtask/src/bench/floor.c"),
+        &[],
+        &floor,
+    )?;
+    let floors = [
+        least(world, &floor, "shared")?,
+        least(world, &floor, "net")?,
+    ];
     let (mut shared, mut private) = (Vec::new(), Vec::new());
     for _ in 0..world.runs {
         shared.push(see(world, &latency, "shared")?);
         private.push(see(world, &latency, "private")?);
     }
     let mut rows = vec![
-        memory(&shared, "without a network namespace", 150, 55),
-        memory(&private, "with a network namespace", 350, 244),
+        memory(&shared, "without a network namespace", 150, floors[0]),
+        memory(&private, "with a network namespace", 350, floors[1]),
     ];
     let all = || shared.iter().chain(&private);
     let switches: u64 = all().map(|seen| seen.switches).sum();
@@ -140,6 +153,19 @@ fn see(world: &World, latency: &Path, network: &str) -> Result<Seen> {
     })
 }
 
+/// What as many take that a small program made by the same steps, in KiB each.
+fn least(world: &World, floor: &Path, network: &str) -> Result<u64> {
+    let (project, store) = entry::realised(world)?;
+    let view = entry::view_of(world, &project, &store)?;
+    let before = settled()?;
+    let mut command = Command::new(floor);
+    command.args([&view, "/bin/true", &COUNT.to_string(), network, "idle"]);
+    let client = Client::of(command, COUNT)?;
+    let after = settled()?;
+    drop(client);
+    Ok(after.saturating_sub(before) / COUNT)
+}
+
 fn median<T: Ord>(seen: &[Seen], of: impl Fn(&Seen) -> T) -> Option<T> {
     let mut values: Vec<_> = seen.iter().map(of).collect();
     values.sort_unstable();
@@ -154,7 +180,7 @@ fn memory(seen: &[Seen], name: &str, limit: u64, floor: u64) -> Row {
             "{COUNT} idle environments at once, {name}: memory for each, by the kernel's accounts"
         ),
         ours: format!("{memory} KB"),
-        peer: format!("{floor} KB (the floor, measured once)"),
+        peer: format!("{floor} KB (the same steps in C)"),
         target: format!("under {limit} KB"),
         met: memory < limit,
         distance: format!("{:.2} × the limit", memory as f64 / limit as f64),

@@ -6,7 +6,7 @@
 //! | `blueprint` | from a realised root to a plan |
 //! | `layers` | what is written inside: frozen, forked, put back |
 //! | `live`, `berth` | one environment and its PID 1, and what it keeps when it is launched anew |
-//! | `spare`, `known` | one that is made ahead, and what the last one stands on |
+//! | `spare`, `known` | those that are made ahead, and what the last one stands on |
 //! | `limits`, `quota` | what it may take of the machine, and what it takes |
 //! | `lending`, `taken` | creating, forking, restoring and ending them; files as they were at a moment |
 //! | `command`, `ends`, `spool`, `terminal`, `commands` | commands and all that they wrote |

@@ -4,7 +4,9 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink,
+    },
     path::{Path, PathBuf},
 };
 
@@ -82,8 +84,14 @@ impl Skeleton {
         &self.things
     }
 
-    /// Puts everything into an empty directory.
+    /// Puts everything into an empty directory, which must be of the process's own group and pass on no other: what belongs to a
+    /// group that an environment has no number for cannot be changed inside.
     pub fn lay(&self, directory: &Path) -> io::Result<()> {
+        let found = directory.metadata()?;
+        if found.gid() != rustix::process::getegid().as_raw() || found.mode() & 0o2000 != 0 {
+            let message = "files that are made there are of another group";
+            return Err(io::Error::other(message));
+        }
         for planted in &self.things {
             let path = directory.join(&planted.path);
             // Whatever the mask of permission bits is.
@@ -180,6 +188,28 @@ mod tests {
         };
         assert_eq!(rest.mounts, [proc, nodes]);
         assert!(matches!(rest.root, Root::Overlay { lowers, .. } if lowers == [layer, lower]));
+    }
+
+    /// Inside there is no number for that group, and a directory of it cannot even be written to.
+    #[test]
+    fn a_directory_that_passes_on_another_group_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let (lower, layer) = (place.path().join("lower"), place.path().join("layer"));
+        std::fs::create_dir(&lower).unwrap();
+        std::fs::create_dir(&layer).unwrap();
+        let mut plan = plan();
+        plan.root = Root::Overlay {
+            lowers: vec![lower],
+            upper: Upper::Tmpfs {
+                size: None,
+                inodes: None,
+            },
+        };
+        let skeleton = Skeleton::of(&plan).unwrap();
+        std::fs::set_permissions(&layer, Permissions::from_mode(0o2755)).unwrap();
+        assert!(skeleton.lay(&layer).is_err());
+        std::fs::set_permissions(&layer, Permissions::from_mode(0o755)).unwrap();
+        skeleton.lay(&layer).unwrap();
     }
 
     /// What is written below a directory of the root's own is there beside what that has, which a layer cannot undo.

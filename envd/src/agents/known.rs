@@ -9,6 +9,7 @@ use envd_agents::service::environment::{Network, Source};
 use rustix::fs::{AtFlags, CWD, FileType, Stat, statat};
 
 use super::live::Ground;
+use crate::environment::git::{self, Linked};
 
 /// Files of the machine that a plan depends on.
 const MACHINE: [&str; 5] = [
@@ -54,8 +55,9 @@ pub(super) struct Wanted {
     project: Option<PathBuf>,
     network: Network,
     marks: Vec<Option<Mark>>,
-    /// Of the file that links its project to a repository, where it is no repository itself.
-    link: Option<Mark>,
+    /// Of the file that links its project to a repository, where it is no repository itself; and where that leads now, which
+    /// depends on directories that others may write to.
+    link: Option<(Mark, Option<Linked>)>,
     name: String,
 }
 
@@ -71,7 +73,7 @@ impl Wanted {
             project: project.map(Path::to_owned),
             network: network.clone(),
             marks: machine.chain(own).collect(),
-            link: project.and_then(link),
+            link: project.and_then(|project| Some((link(project)?, git::linked(project)))),
             name: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()

@@ -310,7 +310,8 @@ pub(super) fn refill(shared: &Arc<Shared>, ground: &Arc<Ground>, limits: &Limits
     }
     let (weak, ground, limits) = (Arc::downgrade(shared), ground.clone(), limits.clone());
     tokio::spawn(async move {
-        loop {
+        // Not until there are enough: one that does not last would be made again and again.
+        for _ in 0..STOCK {
             let shared = loop {
                 tokio::time::sleep(MOMENT).await;
                 let Some(shared) = weak.upgrade() else { return };
@@ -351,6 +352,7 @@ fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<bool, 
         state.making = true;
         (old, state.more.take())
     };
+    let making = Making(&shared.spare);
     drop(old);
     let make = || {
         let more = match more {
@@ -362,10 +364,10 @@ fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<bool, 
         prepared.wait()?;
         Ok(prepared)
     };
-    let making = Making(&shared.spare);
     let prepared = make()?;
     let mut state = shared.spare.state();
-    if state.closed {
+    // Nor where nobody would drop it again.
+    if state.closed || !state.watched {
         drop(state);
         drop(prepared);
         return Ok(false);

@@ -167,7 +167,9 @@ impl Observed {
     }
 
     fn bound(&self) -> Identities {
-        Identities::of(self.caches.iter().map(|cache| &*cache.directory))
+        let caches = self.caches.iter().map(|cache| &*cache.directory);
+        let repositories = self.writable.iter().map(|path| &**path);
+        Identities::of(caches.chain(repositories))
     }
 
     fn with_inputs<T>(

@@ -18,9 +18,13 @@ pub struct Linked {
     pub administration: PathBuf,
 }
 
-/// The repository elsewhere that a work tree at `root` belongs to.
+/// The repository that a work tree at `root`, made by `git worktree`, belongs to.
+///
+/// It is what people's commands may write to. Of a submodule it is not: its repository lies in what the superproject's commands
+/// may write to, who could have something else there.
 pub fn repository_of_worktree(root: &Path) -> Option<PathBuf> {
-    Some(linked(root)?.repository)
+    let linked = linked(root)?;
+    (linked.administration != linked.repository).then_some(linked.repository)
 }
 
 /// What the work tree at `root` is linked to, if it is.
@@ -167,6 +171,12 @@ mod tests {
             });
             assert_eq!(linked(&tree), expected, "{text}");
         }
+        fs::write(&config, "[core]\n\tworktree = ../../../lib\n").unwrap();
+        assert_eq!(
+            repository_of_worktree(&tree),
+            None,
+            "people's commands do not write to it"
+        );
         fs::remove_file(&config).unwrap();
         assert_eq!(linked(&tree), None);
     }

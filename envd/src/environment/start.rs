@@ -21,7 +21,7 @@ use envd_trampoline::{
     start::{Check, NEW_SESSION, Start},
 };
 
-use crate::settings::HostVariables;
+use crate::{environment::git::repository_of_worktree, settings::HostVariables};
 
 /// How long a file must have been as it is before it is believed that it was so when it was read: the clock that files are
 /// dated by ticks every 4 ms, and much may happen within a tick.
@@ -136,6 +136,8 @@ fn checks(run: &Run<'_>) -> Option<Vec<u8>> {
         ("/etc/localtime".into(), false),
     ];
     files.extend(run.configuration.map(|file| (file.to_owned(), true)));
+    // And whether that one is still what is there.
+    files.extend(repository_of_worktree(run.project).map(|path| (path, false)));
     let limit = run.since.checked_sub(SETTLED)?;
     let limit = limit.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     let mut bytes = Vec::new();

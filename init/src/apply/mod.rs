@@ -134,10 +134,11 @@ fn carry_out(
 ) -> Result<(), Failure> {
     for (index, operation) in operations.enumerate() {
         let index = index as u32;
-        let operation = operation.map_err(|_| Failure::at(Stage::Malformed, index, 0))?;
-        if needs_ids(&operation) {
+        // One that cannot be read, too: who launches must not find this process gone while it writes the maps.
+        if operation.as_ref().map_or(true, needs_ids) {
             maps.wait();
         }
+        let operation = operation.map_err(|_| Failure::at(Stage::Malformed, index, 0))?;
         let done = match step(&operation, table, applied, owner) {
             // Somebody else's directory, which only who has ids may look into.
             Err(_) if maps.wait() => step(&operation, table, applied, owner),

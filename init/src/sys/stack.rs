@@ -15,6 +15,9 @@ use super::{arch, call, memory};
 /// Bytes: PID 1 has no recursion, and a few paths of 4 KiB at a time.
 pub const STACK: usize = 128 * 1024;
 
+/// Bytes above the stack for what is carried over: no function has them.
+const CARRIED: usize = 64;
+
 const MADV_DONTNEED: i32 = 4;
 const PAGE: usize = 4096;
 
@@ -38,8 +41,8 @@ unsafe extern "C" {
 /// Mappings are made beside the program from then on.
 pub fn top() -> *mut u8 {
     memory::place_from(end());
-    // SAFETY: one past the end.
-    unsafe { OWN.0.get().cast::<u8>().add(STACK) }
+    // SAFETY: within it.
+    unsafe { OWN.0.get().cast::<u8>().add(STACK - CARRIED) }
 }
 
 /// The first page after the program.
@@ -61,13 +64,13 @@ pub fn shed<const N: usize>(words: [u64; N], then: fn([u64; N]) -> !) -> ! {
     if !(start..start + STACK).contains(&here) {
         then(words)
     }
-    let room = size_of::<Carried<N>>().next_multiple_of(16);
-    // SAFETY: the uppermost bytes of the stack. What is there belongs to callers of this function, to none of which anything
-    // returns, and nothing that they lent to it is looked at again: numbers borrow nothing.
-    let place = unsafe { OWN.0.get().cast::<u8>().add(STACK - room) }.cast::<Carried<N>>();
+    const { assert!(size_of::<Carried<N>>() <= CARRIED) };
+    // SAFETY: what is above the stack, which nobody else uses.
+    let place = unsafe { OWN.0.get().cast::<u8>().add(STACK - CARRIED) }.cast::<Carried<N>>();
     // SAFETY: as above, and aligned to 16 bytes.
     unsafe { place.write(Carried { words, then }) };
-    // SAFETY: `land` takes what was just written, and the stack below it is in nobody's use any more.
+    // SAFETY: `land` takes what was just written. The stack below it has frames of callers, to none of which anything returns, and
+    // nothing that they lent to this function is looked at again: numbers borrow nothing.
     unsafe { arch::continue_on(place.cast(), land::<N>) }
 }
 

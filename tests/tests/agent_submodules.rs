@@ -3,11 +3,12 @@
 use std::{fs, path::Path};
 
 use envd_tests::{
+    agent::Agent,
     git::{Project, count, git, plant, state, world},
     sandbox::Sandbox,
     session::everyone,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A project with the submodule `lib`, checked out and absorbed; its commits come from `upstream`.
 fn superproject(sandbox: &Sandbox) -> Project<'_> {
@@ -168,6 +169,39 @@ fn a_project_that_is_a_submodule_is_committed_to() {
         let new = new.filter(|path| !before.contains_key(path));
         assert!(new.into_iter().all(|path| path.ends_with("heads/envd/try")));
         lib.agent(&["rm", "--all"]).ok();
+    }
+}
+
+/// The repository of a submodule lies where commands of the superproject write: one of them could have a directory of its user's there
+/// by the time that somebody works in the submodule.
+#[test]
+fn a_repository_that_is_another_directory_by_now_is_not_seen() {
+    let Some(world) = world() else { return };
+    for sandbox in everyone(&world) {
+        let above = superproject(&sandbox);
+        let lib = Project::at(&sandbox, above.path.join("lib"));
+        for file in ["envd.toml", "envd.lock"] {
+            fs::copy(above.path.join(file), lib.path.join(file)).unwrap();
+        }
+        let secret = sandbox.path("secret");
+        fs::create_dir(&secret).unwrap();
+        fs::write(secret.join("key"), "the key\n").unwrap();
+        sandbox.hand_over();
+        let module = above.path.join(".git/modules/lib");
+        let look = format!("cat {0}/HEAD {0}/key 2>/dev/null || true", module.display());
+        let path = lib.path.to_str().unwrap();
+        let options = ["--project", path, "agent", "mcp"];
+        let mut agent = Agent::by(&mut sandbox.envd_command(&options));
+        // What is made ahead is like this one.
+        let first = agent.create(json!({}));
+        assert_eq!(agent.run(&first, &look), "ref: refs/heads/main\n");
+        fs::rename(&module, above.path.join(".git/modules/away")).unwrap();
+        std::os::unix::fs::symlink(&secret, &module).unwrap();
+        for _ in 0..3 {
+            let next = agent.create(json!({}));
+            assert_eq!(agent.run(&next, &look), "");
+        }
+        agent.leave();
     }
 }
 

@@ -2,7 +2,7 @@
 //! environment.
 
 use std::{
-    io::Read,
+    io::{self, Read},
     os::unix::{fs::PermissionsExt, process::CommandExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -77,6 +77,17 @@ fn reachable_binary() -> PathBuf {
         let copy = directory.path().join("envd");
         std::fs::copy(envd_binary(), &copy).expect("room for a copy of envd");
         set_mode(&copy, 0o755);
+        // What another thread started while the copy was written holds it open for writing until it executes its program.
+        let is_busy = || {
+            let tried = Command::new(&copy).arg("--version").output();
+            tried.is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy)
+        };
+        for _ in 0..1000 {
+            if !is_busy() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         directory
     });
     directory.path().join("envd")

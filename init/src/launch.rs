@@ -98,7 +98,7 @@ pub fn launch_sharing(
     owner: Descriptor,
     owners_end: Option<Descriptor>,
 ) -> Result<Launched, Failure> {
-    let stack = Region::new(STACK).map_err(|error| Failure::at(Stage::Clone, 0, error.0))?;
+    let stack = Region::new(sys::STACK).map_err(|error| Failure::at(Stage::Clone, 0, error.0))?;
     let go = Go::new(&program)?;
     let (ours, theirs) = (go.ours(), go.theirs());
     let child = move || {
@@ -111,9 +111,6 @@ pub fn launch_sharing(
         Err(error) => Err(go.withdraw(error)),
     }
 }
-
-/// What PID 1 needs of a stack: it has no recursion, and a few paths of 4 KiB at a time.
-const STACK: usize = 256 * 1024;
 
 fn leave(descriptor: Option<Descriptor>) {
     if let Some(descriptor) = descriptor {

@@ -104,7 +104,7 @@ pub enum Mount {
         /// A missing source is no error.
         optional: bool,
     },
-    /// A fresh tmpfs.
+    /// A fresh tmpfs. One without a size may be a directory of the root's own (see [`Upper::Tmpfs`]).
     Tmpfs {
         /// Inside.
         #[serde(with = "text")]

@@ -278,7 +278,7 @@ impl Resident {
         self.execute_encoded(&request, standard, connection, &[])
     }
 
-    /// Has PID 1 send descriptors of the environment's `namespaces` (see [`Program::namespaces`]) on `connection`, its end of a
+    /// Has PID 1 send descriptors of the environment's `namespaces` (see [`crate::namespaces`]) on `connection`, its end of a
     /// [`connection`]: for [`crate::join`].
     pub fn hand_namespaces(
         &self,

@@ -131,6 +131,19 @@ mod tests {
     use super::*;
     use crate::plan::tests::plan;
 
+    /// A plan for a root of this directory.
+    fn over(lower: &Path) -> Plan {
+        let upper = Upper::Tmpfs {
+            size: None,
+            inodes: None,
+        };
+        let lowers = vec![lower.to_owned()];
+        Plan {
+            root: Root::Overlay { lowers, upper },
+            ..plan()
+        }
+    }
+
     #[test]
     fn a_layer_has_what_the_plan_says_and_the_plan_the_rest() {
         let place = tempfile::tempdir().unwrap();
@@ -139,14 +152,7 @@ mod tests {
             std::fs::create_dir_all(lower.join(directory)).unwrap();
         }
         std::fs::create_dir(&layer).unwrap();
-        let mut plan = plan();
-        plan.root = Root::Overlay {
-            lowers: vec![lower.clone()],
-            upper: Upper::Tmpfs {
-                size: None,
-                inodes: None,
-            },
-        };
+        let mut plan = over(&lower);
         let tmpfs = |target: &str| Mount::Tmpfs {
             target: target.into(),
             mode: 0o1777,
@@ -197,14 +203,7 @@ mod tests {
         let (lower, layer) = (place.path().join("lower"), place.path().join("layer"));
         std::fs::create_dir(&lower).unwrap();
         std::fs::create_dir(&layer).unwrap();
-        let mut plan = plan();
-        plan.root = Root::Overlay {
-            lowers: vec![lower],
-            upper: Upper::Tmpfs {
-                size: None,
-                inodes: None,
-            },
-        };
+        let plan = over(&lower);
         let skeleton = Skeleton::of(&plan).unwrap();
         std::fs::set_permissions(&layer, Permissions::from_mode(0o2755)).unwrap();
         assert!(skeleton.lay(&layer).is_err());
@@ -219,14 +218,7 @@ mod tests {
         let lower = place.path().join("lower");
         std::fs::create_dir_all(lower.join("root")).unwrap();
         std::fs::write(lower.join("root/.profile"), "").unwrap();
-        let mut plan = plan();
-        plan.root = Root::Overlay {
-            lowers: vec![lower],
-            upper: Upper::Tmpfs {
-                size: None,
-                inodes: None,
-            },
-        };
+        let mut plan = over(&lower);
         plan.mounts = vec![Mount::Tmpfs {
             target: "/root".into(),
             mode: 0o700,

@@ -38,6 +38,15 @@ pub fn git(sandbox: &Sandbox, directory: &Path, words: &[&str]) -> String {
     outcome.stdout.trim_end().to_owned()
 }
 
+/// Makes a repository of a directory, with all that is in it as its first commit.
+#[track_caller]
+pub fn make_repository(sandbox: &Sandbox, directory: &Path, message: &str) {
+    let init = ["init", "--quiet", "--initial-branch=main"];
+    git(sandbox, directory, &init);
+    git(sandbox, directory, &["add", "."]);
+    git(sandbox, directory, &["commit", "--quiet", "-m", message]);
+}
+
 /// The beginning of a shell line in which git knows who commits, and leaves nothing running behind a commit.
 pub fn identity() -> String {
     let variables = IDENTITY.map(|(name, value)| format!("{name}={value}"));
@@ -145,9 +154,7 @@ impl<'s> Project<'s> {
         let project = Self::at(sandbox, sandbox.project());
         // Which completes the lock, before it is committed.
         project.envd(&["run", "--", "true"]).ok();
-        project.git(&["init", "--quiet", "--initial-branch=main"]);
-        project.git(&["add", "."]);
-        project.git(&["commit", "--quiet", "-m", "first"]);
+        make_repository(sandbox, &project.path, "first");
         project
     }
 

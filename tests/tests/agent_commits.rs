@@ -10,7 +10,7 @@ use std::{
 
 use envd_tests::{
     daemon::Daemon,
-    git::{command, git},
+    git::{command, git, make_repository},
     leftovers::Watch,
     requirement,
     sandbox::{Sandbox, conclude, finish},
@@ -31,13 +31,7 @@ fn prepared(sandbox: &Sandbox) {
     sandbox.wants(&[]);
     sandbox.write("file", "one\n");
     let project = sandbox.project();
-    git(
-        sandbox,
-        &project,
-        &["init", "--quiet", "--initial-branch=main"],
-    );
-    git(sandbox, &project, &["add", "."]);
-    git(sandbox, &project, &["commit", "--quiet", "-m", "first"]);
+    make_repository(sandbox, &project, "first");
     // Locking writes a file, before anything is compared.
     agent(sandbox, &["create", "--name", "try"]).ok();
     git(sandbox, &project, &["add", "."]);

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use envd_tests::{
     agent::Agent,
-    git::{Project, count, git, plant, state, world},
+    git::{Project, count, git, make_repository, plant, state, world},
     sandbox::Sandbox,
     session::everyone,
 };
@@ -16,27 +16,30 @@ fn superproject(sandbox: &Sandbox) -> Project<'_> {
     fs::create_dir(&upstream).unwrap();
     fs::write(upstream.join("code"), "one\n").unwrap();
     sandbox.hand_over();
-    git(
-        sandbox,
-        &upstream,
-        &["init", "--quiet", "--initial-branch=main"],
-    );
-    git(sandbox, &upstream, &["add", "."]);
-    git(sandbox, &upstream, &["commit", "--quiet", "-m", "library"]);
+    make_repository(sandbox, &upstream, "library");
     let project = Project::repository(sandbox);
     add_submodule(&project, &upstream, "lib");
     project
 }
 
+/// `git submodule` with repositories of this machine, which it does not take unasked.
+fn submodule(project: &Project<'_>, words: &[&str]) {
+    let allow = ["-c", "protocol.file.allow=always", "submodule", "--quiet"];
+    project.git(&[&allow, words].concat());
+}
+
+/// The submodule of a project as a project of its own.
+fn library<'s>(sandbox: &'s Sandbox, above: &Project<'_>) -> Project<'s> {
+    let library = Project::at(sandbox, above.path.join("lib"));
+    for file in ["envd.toml", "envd.lock"] {
+        fs::copy(above.path.join(file), library.path.join(file)).unwrap();
+    }
+    sandbox.hand_over();
+    library
+}
+
 fn add_submodule(project: &Project<'_>, upstream: &Path, path: &str) {
-    let allow = [
-        "-c",
-        "protocol.file.allow=always",
-        "submodule",
-        "--quiet",
-        "add",
-    ];
-    project.git(&[&allow[..], &[upstream.to_str().unwrap(), path]].concat());
+    submodule(project, &["add", upstream.to_str().unwrap(), path]);
     project.git(&["commit", "--quiet", "-m", &format!("submodule {path}")]);
 }
 
@@ -137,11 +140,7 @@ fn a_project_that_is_a_submodule_is_committed_to() {
     for sandbox in everyone(&world) {
         let above = superproject(&sandbox);
         let module = above.path.join(".git/modules/lib");
-        let lib = Project::at(&sandbox, above.path.join("lib"));
-        for file in ["envd.toml", "envd.lock"] {
-            fs::copy(above.path.join(file), lib.path.join(file)).unwrap();
-        }
-        sandbox.hand_over();
+        let lib = library(&sandbox, &above);
         lib.git(&["add", "."]);
         lib.git(&["commit", "--quiet", "-m", "envd"]);
         let marker = sandbox.path("marker");
@@ -179,14 +178,10 @@ fn a_repository_that_is_another_directory_by_now_is_not_seen() {
     let Some(world) = world() else { return };
     for sandbox in everyone(&world) {
         let above = superproject(&sandbox);
-        let lib = Project::at(&sandbox, above.path.join("lib"));
-        for file in ["envd.toml", "envd.lock"] {
-            fs::copy(above.path.join(file), lib.path.join(file)).unwrap();
-        }
         let secret = sandbox.path("secret");
         fs::create_dir(&secret).unwrap();
         fs::write(secret.join("key"), "the key\n").unwrap();
-        sandbox.hand_over();
+        let lib = library(&sandbox, &above);
         let module = above.path.join(".git/modules/lib");
         let look = format!("cat {0}/HEAD {0}/key 2>/dev/null || true", module.display());
         let path = lib.path.to_str().unwrap();
@@ -227,17 +222,7 @@ fn a_submodule_is_found_where_its_owner_keeps_it() {
         ]);
         add_submodule(&Project::at(&sandbox, outer.clone()), &upstream, "inner");
         add_submodule(&project, &outer, "outer");
-        let allow = [
-            "-c",
-            "protocol.file.allow=always",
-            "submodule",
-            "--quiet",
-            "update",
-            "--init",
-            "--recursive",
-            "outer",
-        ];
-        project.git(&allow);
+        submodule(&project, &["update", "--init", "--recursive", "outer"]);
         project.agent(&["create", "--name", "try"]).ok();
         project.sh(
             "try",
@@ -276,16 +261,7 @@ fn a_submodule_is_found_where_its_owner_keeps_it() {
         project.agent(&["rm", "--all"]).ok();
 
         let tree = project.linked(sandbox.path("tree"));
-        let allow = [
-            "-c",
-            "protocol.file.allow=always",
-            "submodule",
-            "--quiet",
-            "update",
-            "--init",
-            "lib",
-        ];
-        tree.git(&allow);
+        submodule(&tree, &["update", "--init", "lib"]);
         tree.agent(&["create", "--name", "linked"]).ok();
         tree.sh(
             "linked",

@@ -6,7 +6,7 @@ use std::{
 };
 
 use envd_agents::service::environment::{Network, Source};
-use rustix::fs::{AtFlags, CWD, FileType, Stat, statat};
+use rustix::fs::{AtFlags, CWD, statat};
 
 use super::live::Ground;
 use crate::environment::git::{self, Linked};
@@ -26,18 +26,8 @@ const PROJECT: [&str; 2] = ["envd.toml", "envd.lock"];
 type Mark = (u64, u64, i64, i64, u64, i64, u64);
 
 fn mark(path: &Path) -> Option<Mark> {
-    statat(CWD, path, AtFlags::empty()).ok().map(mark_of)
-}
-
-/// A directory `.git` changes all the time, and nothing depends on it.
-fn link(project: &Path) -> Option<Mark> {
-    let found = statat(CWD, project.join(".git"), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    let is_file = FileType::from_raw_mode(found.st_mode).is_file();
-    is_file.then(|| mark_of(found))
-}
-
-fn mark_of(found: Stat) -> Mark {
-    (
+    let found = statat(CWD, path, AtFlags::empty()).ok()?;
+    Some((
         found.st_dev,
         found.st_ino,
         found.st_size,
@@ -45,7 +35,7 @@ fn mark_of(found: Stat) -> Mark {
         found.st_mtime_nsec,
         found.st_ctime,
         found.st_ctime_nsec,
-    )
+    ))
 }
 
 /// What an environment was asked for, and what there was then.
@@ -55,9 +45,8 @@ pub(super) struct Wanted {
     project: Option<PathBuf>,
     network: Network,
     marks: Vec<Option<Mark>>,
-    /// Of the file that links its project to a repository, where it is no repository itself; and where that leads now, which
-    /// depends on directories that others may write to.
-    link: Option<(Mark, Option<Linked>)>,
+    /// Where the project's repository is, if that is elsewhere: it depends on directories that others may write to.
+    pub(super) linked: Option<Linked>,
     name: String,
 }
 
@@ -73,7 +62,7 @@ impl Wanted {
             project: project.map(Path::to_owned),
             network: network.clone(),
             marks: machine.chain(own).collect(),
-            link: project.and_then(|project| Some((link(project)?, git::linked(project)))),
+            linked: project.and_then(git::linked),
             name: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
@@ -133,19 +122,35 @@ mod tests {
         assert_ne!(mark(&link), longer);
     }
 
-    /// What an environment's plan has of a repository is by way of that file.
+    /// What an environment's plan has of a repository is by way of the project's file `.git`.
     #[test]
     fn a_project_that_is_linked_elsewhere_shows_and_its_own_repository_does_not() {
         let directory = tempfile::tempdir().unwrap();
-        let git = directory.path().join(".git");
-        assert_eq!(link(directory.path()), None);
-        std::fs::create_dir(&git).unwrap();
-        assert_eq!(link(directory.path()), None);
-        std::fs::remove_dir(&git).unwrap();
-        std::fs::write(&git, "gitdir: one\n").unwrap();
-        let before = link(directory.path());
-        assert!(before.is_some());
-        std::fs::write(&git, "gitdir: another\n").unwrap();
-        assert_ne!(link(directory.path()), before);
+        let above = std::fs::canonicalize(directory.path()).unwrap();
+        let project = above.join("project");
+        let now = || Wanted::now(&Source::Project, Some(&project), &Network::None);
+        let git = project.join(".git");
+        std::fs::create_dir_all(&git).unwrap();
+        let own = now();
+        std::fs::write(git.join("index"), "").unwrap();
+        assert_eq!(now(), own);
+        std::fs::remove_dir_all(&git).unwrap();
+        for name in ["one", "another"] {
+            let repository = above.join(name);
+            std::fs::create_dir_all(repository.join("objects")).unwrap();
+            std::fs::write(repository.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+            let config = "[core]\n\tworktree = ../project\n";
+            std::fs::write(repository.join("config"), config).unwrap();
+        }
+        std::fs::write(&git, "gitdir: ../one\n").unwrap();
+        let before = now();
+        assert_ne!(before, own);
+        std::fs::write(&git, "gitdir: ../another\n").unwrap();
+        assert_ne!(now(), before);
+        std::fs::write(&git, "gitdir: ../one\n").unwrap();
+        assert_eq!(now(), before);
+        std::fs::rename(above.join("one"), above.join("away")).unwrap();
+        std::os::unix::fs::symlink("another", above.join("one")).unwrap();
+        assert_ne!(now(), before);
     }
 }

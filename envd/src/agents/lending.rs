@@ -37,10 +37,7 @@ use super::{
 use crate::{
     cli::{self, operations::Operations as _},
     config::EnvironmentSection,
-    environment::{
-        Caller, Workplace,
-        git::{self, Linked},
-    },
+    environment::{Caller, Workplace, git::Linked},
     operations::Local,
     project::Project,
 };
@@ -191,7 +188,7 @@ fn ground(shared: &Shared, wish: &Wish, listener: &dyn Listener) -> Result<Arc<G
         return Ok(known);
     }
     let project = wish.project.as_deref();
-    let linked = project.and_then(git::linked);
+    let linked = wanted.linked.clone();
     let ground = stand_on(shared, realised, project, linked, &wish.network)?;
     let ground = Arc::new(ground);
     shared.known.put(wanted, &ground);

@@ -339,11 +339,8 @@ fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<bool, 
     let (old, more) = {
         let mut state = shared.spare.state();
         state.wanted = false;
-        let of_this = |prepared: &mut Prepared| prepared.is_for(ground, limits);
-        let old: Vec<_> = {
-            let other = |prepared: &mut Prepared| !of_this(prepared);
-            state.prepared.extract_if(.., other).collect()
-        };
+        let is_other = |prepared: &mut Prepared| !prepared.is_for(ground, limits);
+        let old: Vec<_> = state.prepared.extract_if(.., is_other).collect();
         if state.prepared.len() >= STOCK || state.making || state.closed {
             drop(state);
             drop(old);

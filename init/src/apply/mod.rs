@@ -293,7 +293,6 @@ fn step(
             written.map(drop)
         }
         Operation::Bind { parent, path, on } => {
-            // Not by mount(2), which could name `on` by way of procfs only: that makes an inode for each.
             let tree = sys::copy_mount(table.need(parent)?, path)?;
             let attached = sys::attach(tree, table.need(on)?, c"");
             sys::close(tree);

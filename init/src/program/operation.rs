@@ -63,7 +63,8 @@ operations! {
     9 Overlay { lowers: Slots<'p>, upper: Slot, work: Slot, on: Slot, path: &'p CStr, volatile: bool, }
     /// Open a path inside a root, making it and its parents where missing.
     10 Ensure { to: Slot, root: Slot, path: &'p CStr, like: Like, }
-    /// Bind what is below an opened directory of our own on what a slot holds. By mount(2), like `Node`.
+    /// Bind what is below an opened directory of our own on what a slot holds. By open_tree(2): mount(2) could name the latter by
+    /// way of procfs only.
     11 Bind { parent: Slot, path: &'p CStr, on: Slot, }
     /// Set attributes of a copied tree (mount_setattr(2)).
     12 SetAttributes { tree: Slot, attributes: u64, }

@@ -31,7 +31,7 @@ pub use process::*;
 pub use security::*;
 pub use signals::*;
 pub use sockets::*;
-pub use stack::{Once, shed, top};
+pub use stack::{Once, STACK, shed, take_own_stack};
 pub use start::Start;
 
 /// An open file, as the process knows it.

@@ -12,7 +12,7 @@ use core::{
 
 use super::{arch, call, memory};
 
-/// Bytes: PID 1 has no recursion, and a few paths of 4 KiB at a time.
+/// Bytes of a stack for PID 1: it has no recursion, and a few paths of 4 KiB at a time.
 pub const STACK: usize = 128 * 1024;
 
 /// Bytes above the stack for what is carried over: no function has them.
@@ -36,10 +36,9 @@ unsafe extern "C" {
     static END_OF_PROGRAM: u8;
 }
 
-/// The upper end of the stack, to start a program on (see [`crate::entry_on_own_stack`]).
-///
-/// Mappings are made beside the program from then on.
-pub fn top() -> *mut u8 {
+/// Has mappings made beside the program from here on, and gives the upper end of the stack for it to run on (see
+/// [`crate::entry_on_own_stack`]).
+pub fn take_own_stack() -> *mut u8 {
     memory::place_from(end());
     // SAFETY: within it.
     unsafe { OWN.0.get().cast::<u8>().add(STACK - CARRIED) }

@@ -136,11 +136,7 @@ macro_rules! entry {
             main = sym start_of_program,
         );
 
-        unsafe extern "C" fn start_of_program(stack: *const usize) -> ! {
-            // SAFETY: the stack as the kernel prepared it.
-            let start = unsafe { $crate::sys::Start::from_stack(stack) };
-            $crate::sys::exit($main(&start))
-        }
+        $crate::start_of_program!($main);
     };
 }
 
@@ -164,9 +160,18 @@ macro_rules! entry_on_own_stack {
         );
 
         extern "C" fn top_of_stack() -> *mut u8 {
-            $crate::sys::top()
+            $crate::sys::take_own_stack()
         }
 
+        $crate::start_of_program!($main);
+    };
+}
+
+/// What `_start` calls.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! start_of_program {
+    ($main:path) => {
         unsafe extern "C" fn start_of_program(stack: *const usize) -> ! {
             // SAFETY: the stack as the kernel prepared it.
             let start = unsafe { $crate::sys::Start::from_stack(stack) };

@@ -84,7 +84,6 @@ impl Begun {
             plan: &self.plan,
             caller: Caller::current(),
             terminal: None,
-            namespaces: 0,
             bytes: Vec::with_capacity(8192),
             origins: Vec::new(),
             downgrades: Vec::new(),

@@ -51,8 +51,6 @@ pub struct Program {
     origins: Vec<SetupError>,
     /// What this host cannot do of the plan.
     downgrades: Vec<Downgrade>,
-    /// Flags of clone3(2).
-    namespaces: u64,
 }
 
 impl Program {
@@ -62,13 +60,7 @@ impl Program {
             bytes: Vec::new(),
             origins: Vec::new(),
             downgrades: Vec::new(),
-            namespaces: 0,
         }
-    }
-
-    /// The namespaces that the environment has, as flags of clone3(2).
-    pub fn namespaces(&self) -> u64 {
-        self.namespaces
     }
 
     /// The bytes.
@@ -120,7 +112,6 @@ struct Compiler<'p> {
     plan: &'p Plan,
     caller: Caller,
     terminal: Option<&'p Path>,
-    namespaces: u64,
     bytes: Vec<u8>,
     origins: Vec<SetupError>,
     downgrades: Vec<Downgrade>,
@@ -171,7 +162,6 @@ impl<'p> Compiler<'p> {
             plan,
             caller,
             terminal: None,
-            namespaces,
             bytes,
             origins: Vec::new(),
             downgrades,
@@ -199,7 +189,6 @@ impl<'p> Compiler<'p> {
             bytes: self.bytes,
             origins: self.origins,
             downgrades: self.downgrades,
-            namespaces: self.namespaces,
         }
     }
 

@@ -161,6 +161,11 @@ impl Halfway {
         self.resident.pidfd()
     }
 
+    /// Whether it has ended or is ending (see [`Resident::has_ended`]).
+    pub fn has_ended(&self) -> bool {
+        self.resident.has_ended()
+    }
+
     /// What it is the first part of.
     pub fn begun(&self) -> &Begun {
         &self.begun

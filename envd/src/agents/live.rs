@@ -40,7 +40,7 @@ use super::{
     layers::{Frozen, Layers},
     quota::Meter,
     secrets,
-    spare::{Prepared, Ready},
+    spare::{Prepared, Ready, Unfinished},
 };
 use crate::config::EnvironmentSection;
 
@@ -184,19 +184,31 @@ impl Live {
         } = load;
         let step = "launching the environment";
         let make = |frozen| Prepared::make(shared, &ground, &limits, frozen, None);
-        let spare = shared.spare.take(&ground, &limits);
-        let _launching = spare.is_none().then(|| shared.spare.launching());
-        let (prepared, over) = match (spare, over) {
-            (Some(spare), over) => (spare, Some(over)),
-            (None, Over::Frozen(frozen)) => (make(frozen)?, None),
-            (None, own) => (make(Frozen::default())?, Some(own)),
+        let anew = |over| {
+            let _launching = shared.spare.launching();
+            let (prepared, over) = match over {
+                Over::Frozen(frozen) => (make(frozen)?, None),
+                own => (make(Frozen::default())?, Some(own)),
+            };
+            let ready = prepared.finish(shared, over);
+            ready.map_err(|unfinished| unfinished.failure)
+        };
+        let ready = match shared.spare.take(&ground, &limits) {
+            None => anew(over)?,
+            Some(spare) => match spare.finish(shared, Some(over)) {
+                Ok(ready) => ready,
+                Err(Unfinished { failure, over }) => {
+                    tracing::warn!(%failure, "what was made ahead is of no use");
+                    anew(over.ok_or(failure)?)?
+                }
+            },
         };
         let Ready {
             mut resident,
             rlimits,
             group,
             layers,
-        } = prepared.finish(shared, over)?;
+        } = ready;
         let root = resident.take_root();
         let listening = resident.take_listening();
         let body = Body(Some(resident));

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -15,7 +15,6 @@ use std::{
 
 use envd_agents::service::{Failure, environment::Limits};
 use envd_shims::{Halfway, Resident, begin, cgroup::Group, plan::Limit};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     Shared, failure,
@@ -60,12 +59,6 @@ impl Drop for Begun {
     }
 }
 
-/// Whether a process has not ended, whoever might have ended it.
-fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
-    let now = Timespec::default();
-    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)) == Ok(0)
-}
-
 /// By which a directory is known again: its device and inode, and what the top of an overlay has of it.
 type Identity = (u64, u64, u32, u32, u32);
 
@@ -94,6 +87,22 @@ pub(super) struct Ready {
     pub(super) rlimits: BTreeMap<Limit, u64>,
     pub(super) group: Option<Group>,
     pub(super) layers: Layers,
+}
+
+/// One that came to nothing.
+pub(super) struct Unfinished {
+    pub(super) failure: Failure,
+    /// What it was to begin with, for another one.
+    pub(super) over: Option<Over>,
+}
+
+impl From<Failure> for Unfinished {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            over: None,
+        }
+    }
 }
 
 impl Prepared {
@@ -144,16 +153,15 @@ impl Prepared {
     fn is_for(&self, ground: &Arc<Ground>, limits: &Limits) -> bool {
         let targets = self.ground.blueprint.targets();
         let halfway = self.body.0.as_ref();
-        halfway.is_some_and(|halfway| is_alive(halfway.pidfd()))
+        halfway.is_some_and(|halfway| !halfway.has_ended())
             && Arc::ptr_eq(&self.ground, ground)
             && self.limits == *limits
             && self.outside == identities(targets)
     }
 
-    /// Makes the rest of it; `over` what it does not begin with as it is.
-    pub(super) fn finish(self, shared: &Shared, over: Option<Over>) -> Result<Ready, Failure> {
+    /// Makes the rest of it; `over` what it does not begin with as it is. One that waited may be gone by now, whoever ended it.
+    pub(super) fn finish(self, shared: &Shared, over: Option<Over>) -> Result<Ready, Unfinished> {
         let step = "launching the environment";
-        let failed = |error: &dyn std::error::Error| failure::internal(step, error);
         let Self {
             mut body,
             ground,
@@ -163,10 +171,13 @@ impl Prepared {
             ..
         } = self;
         let targets = ground.blueprint.targets();
-        let laid = match over {
-            None => Ok(bed.lay()),
-            Some(Over::Frozen(frozen)) => bed.over(targets, frozen, &|| shared.fresh("layer")),
-            Some(Over::Own(layers)) => bed.again(*layers),
+        let (laid, frozen) = match over {
+            None => (Ok(bed.lay()), None),
+            Some(Over::Frozen(frozen)) => {
+                let new = || shared.fresh("layer");
+                (bed.over(targets, frozen.clone(), &new), Some(frozen))
+            }
+            Some(Over::Own(layers)) => (bed.again(*layers), None),
         };
         let Laid {
             layers,
@@ -179,14 +190,18 @@ impl Prepared {
             .take()
             .ok_or_else(|| failure::without_cause(step, "it was used before"))?;
         let rest = halfway.begun().rest(&mounts);
-        let finished = rest.and_then(|rest| halfway.finish(&rest));
-        let resident = finished.map_err(|error| failed(&error))?;
-        Ok(Ready {
-            resident,
-            rlimits,
-            group,
-            layers,
-        })
+        match rest.and_then(|rest| halfway.finish(&rest)) {
+            Ok(resident) => Ok(Ready {
+                resident,
+                rlimits,
+                group,
+                layers,
+            }),
+            Err(error) => Err(Unfinished {
+                failure: failure::internal(step, &error),
+                over: Some(frozen.map_or_else(|| Over::Own(Box::new(layers)), Over::Frozen)),
+            }),
+        }
     }
 }
 

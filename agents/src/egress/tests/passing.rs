@@ -265,7 +265,7 @@ async fn who_does_not_finish_asking_is_let_go() {
     for (bytes, reason) in cases {
         all.spawn(async move {
             let mut plan = Plan::new(&["allowed.example.org", "allowed.example.org:8443"]);
-            plan.limits.opening = Duration::from_secs(1);
+            plan.limits.opening = Duration::from_secs(3);
             let mut world = plan.start().await;
             world.say_and_wait(&bytes).await;
             assert_eq!(world.refusal().await.reason(), reason);

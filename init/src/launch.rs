@@ -91,6 +91,47 @@ pub fn join(
     }
 }
 
+/// Changes what is seen in an environment, whether or not anything runs in it: a process that is in its namespace of users, `users`,
+/// and at first in a copy of this one's mounts, carries out a program that finds the environment's namespace of mounts in its first
+/// slot and ends there. Nobody inside sees this process, which says on `owner`'s connection that it is done ([`Report::Started`]), or
+/// what went wrong.
+pub fn amend(
+    program: &Program<'_>,
+    owner: Descriptor,
+    users: Descriptor,
+    mounts: Descriptor,
+) -> Result<Launched, Failure> {
+    match sys::copy(0, None) {
+        Ok(Side::Child) => match change(program, owner, users, mounts) {
+            Ok(()) => {
+                let _ = sys::send(owner, &Report::Started(0).encode(), &[]);
+                sys::exit(0)
+            }
+            Err(failure) => {
+                let _ = sys::send(owner, &failure.encode(), &[]);
+                sys::exit(125)
+            }
+        },
+        Ok(Side::Parent { pid, pidfd }) => Ok(Launched { pid, pidfd }),
+        Err(error) => Err(Failure::at(Stage::Clone, 0, error.0)),
+    }
+}
+
+fn change(
+    program: &Program<'_>,
+    owner: Descriptor,
+    users: Descriptor,
+    mounts: Descriptor,
+) -> Result<(), Failure> {
+    let failed = |stage, index| move |error: Errno| Failure::at(stage, index, error.0);
+    sys::set_umask(0);
+    sys::enter_namespace(users).map_err(failed(Stage::Join, 0))?;
+    // Which other credentials would clear.
+    sys::set_parent_death_signal(SIGKILL).map_err(failed(Stage::Protect, 0))?;
+    sys::unshare(program.header.namespaces).map_err(failed(Stage::Join, 1))?;
+    apply::apply(program, owner, Maps::awaited(None), &[mounts]).map(drop)
+}
+
 /// As [`launch`] for one command, where both processes share all memory: what is given lives as long as either.
 pub fn launch_sharing(
     program: Program<'static>,
@@ -256,7 +297,7 @@ fn start(
     if go.is_none() && program.header.namespaces & CLONE_NEWUSER != 0 {
         write_maps(program, None)?;
     }
-    let applied = apply::apply(program, owner, Maps::awaited(go))?;
+    let applied = apply::apply(program, owner, Maps::awaited(go), &[])?;
     let signals = serve::block_signals().map_err(protect(2))?;
     let mut duty = Duty {
         owner,

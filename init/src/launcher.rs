@@ -6,7 +6,10 @@
 use crate::{
     launch,
     program::{self, Program},
-    protocol::{FAILURE_LENGTH, Failure, LAUNCH, LAUNCH_FILE, LAUNCHED, LONGEST_PACKET, Stage},
+    protocol::{
+        AMEND, AMEND_FILE, FAILURE_LENGTH, Failure, LAUNCH, LAUNCH_FILE, LAUNCHED, LONGEST_PACKET,
+        Stage,
+    },
     serve,
     sys::{self, Descriptor, Disposition, Errno, Packet, Region, Start, constant::*},
 };
@@ -71,9 +74,10 @@ fn launch(bytes: &[u8], packet: &Packet) -> Result<launch::Launched, Failure> {
     };
     let mut given = packet.count;
     let file;
-    let body = match u32::from_ne_bytes(tag.try_into().map_err(|_| malformed)?) {
-        LAUNCH => body,
-        LAUNCH_FILE if given > 1 => {
+    let tag = u32::from_ne_bytes(tag.try_into().map_err(|_| malformed)?);
+    let body = match tag {
+        LAUNCH | AMEND => body,
+        LAUNCH_FILE | AMEND_FILE if given > 1 => {
             given -= 1;
             let length = body.try_into().map_err(|_| malformed)?;
             let last = packet.descriptors[given];
@@ -83,6 +87,11 @@ fn launch(bytes: &[u8], packet: &Packet) -> Result<launch::Launched, Failure> {
         _ => return Err(malformed),
     };
     let program = Program::parse(body).map_err(|_| malformed)?;
-    let group = (given > 1).then(|| packet.descriptors[1]);
-    launch::launch(&program, None, owner, None, group)
+    match (tag, &packet.descriptors[1..given]) {
+        (LAUNCH | LAUNCH_FILE, more) => {
+            launch::launch(&program, None, owner, None, more.first().copied())
+        }
+        (_, [users, mounts]) => launch::amend(&program, owner, *users, *mounts),
+        _ => Err(malformed),
+    }
 }

@@ -63,6 +63,14 @@ pub const LAUNCH: u32 = 32;
 /// The same, with the program in a file, which is the last descriptor; its length follows as a u32.
 pub const LAUNCH_FILE: u32 = 33;
 
+/// Tag of a packet that asks the launcher to change what is seen in an environment: a [`crate::program::Program`] follows that ends in
+/// its mount namespace. Its descriptors are an end of the connection to whoever wants to know what becomes of it, and the
+/// environment's namespaces of users and of mounts.
+pub const AMEND: u32 = 35;
+
+/// The same, with the program in a file, which is the last descriptor; its length follows as a u32.
+pub const AMEND_FILE: u32 = 36;
+
 /// Tag of the launcher's answer: the process id follows, and a pidfd comes with it. Else the answer is a [`Failure`].
 pub const LAUNCHED: u32 = 34;
 

@@ -37,7 +37,8 @@ mod text;
 mod wire;
 
 pub use compile::{
-    Begun, Program, begin, compile, compile_joining, compile_on, name_of_terminal, namespaces,
+    Begun, Program, begin, compile, compile_amendment, compile_joining, compile_on,
+    name_of_terminal, namespaces,
 };
 pub use errno::Errno;
 pub use error::{LaunchError, SetupError};

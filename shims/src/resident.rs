@@ -16,8 +16,8 @@ use std::{
 };
 
 use envd_init::protocol::{
-    self, CONTINUE, CONTINUE_FILE, EXECUTE, EXECUTE_FILE, Failure, LAUNCH, LAUNCH_FILE, LAUNCHED,
-    LONGEST_PACKET, Report,
+    self, AMEND, AMEND_FILE, CONTINUE, CONTINUE_FILE, EXECUTE, EXECUTE_FILE, Failure, LAUNCH,
+    LAUNCH_FILE, LAUNCHED, LONGEST_PACKET, Report,
 };
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -110,23 +110,7 @@ impl Launcher {
         let (ours, theirs) = connection()?;
         let mut descriptors = vec![theirs.as_fd()];
         descriptors.extend(group.map(AsFd::as_fd));
-        send(
-            self.socket.as_fd(),
-            (LAUNCH, LAUNCH_FILE),
-            program.bytes(),
-            &descriptors,
-        )
-        .map_err(LaunchError::Wait)?;
-        drop(theirs);
-        let (packet, descriptors) = receive(self.socket.as_fd()).map_err(LaunchError::Wait)?;
-        let pidfd = descriptors.into_iter().next();
-        let (pid, pidfd) = match (protocol::tag(&packet), pidfd) {
-            (Some(LAUNCHED), Some(pidfd)) => {
-                let pid = packet.get(4..8).and_then(|bytes| bytes.try_into().ok());
-                (pid.map_or(0, i32::from_ne_bytes), pidfd)
-            }
-            _ => return Err(refused(&packet, program)),
-        };
+        let (pid, pidfd) = self.ask((LAUNCH, LAUNCH_FILE), program, &descriptors)?;
         Ok(Resident {
             pid: pid.unsigned_abs(),
             pidfd,
@@ -135,6 +119,39 @@ impl Launcher {
             listening: None,
             root: None,
         })
+    }
+
+    /// Changes what is seen in an environment whose namespaces of users and of mounts these are ([`Resident::namespaces`]), by a
+    /// program of [`crate::compile_amendment`]. Commands that run in it go on.
+    pub fn amend(&self, program: &Program, namespaces: &[OwnedFd]) -> Result<(), LaunchError> {
+        let (ours, theirs) = connection()?;
+        let mut descriptors = vec![theirs.as_fd()];
+        descriptors.extend(namespaces.iter().map(AsFd::as_fd));
+        self.ask((AMEND, AMEND_FILE), program, &descriptors)?;
+        drop(theirs);
+        let (packet, _) = receive(ours.as_fd()).map_err(LaunchError::Wait)?;
+        match Report::decode(&packet) {
+            Some(Report::Started(_)) => Ok(()),
+            _ => Err(refused(&packet, program)),
+        }
+    }
+
+    /// Has it make a process; gives its number, and a pidfd.
+    fn ask(
+        &self,
+        tags: (u32, u32),
+        program: &Program,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(i32, OwnedFd), LaunchError> {
+        send(self.socket.as_fd(), tags, program.bytes(), descriptors).map_err(LaunchError::Wait)?;
+        let (packet, descriptors) = receive(self.socket.as_fd()).map_err(LaunchError::Wait)?;
+        match (protocol::tag(&packet), descriptors.into_iter().next()) {
+            (Some(LAUNCHED), Some(pidfd)) => {
+                let pid = packet.get(4..8).and_then(|bytes| bytes.try_into().ok());
+                Ok((pid.map_or(0, i32::from_ne_bytes), pidfd))
+            }
+            _ => Err(refused(&packet, program)),
+        }
     }
 }
 
@@ -295,6 +312,15 @@ impl Resident {
         let how = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         let control = self.control.as_fd();
         send_packet(control, protocol::JOIN, &flags, &[connection], how).map_err(vanished)
+    }
+
+    /// Descriptors of the environment's namespaces of users and of mounts, in this order.
+    pub fn namespaces(&self) -> Result<Vec<OwnedFd>, LaunchError> {
+        use envd_init::sys::constant::{CLONE_NEWNS, CLONE_NEWUSER};
+        let (ours, theirs) = connection()?;
+        self.hand_namespaces(CLONE_NEWUSER | CLONE_NEWNS, theirs.as_fd())?;
+        drop(theirs);
+        take_namespaces(ours.as_fd())
     }
 
     /// Stops every process inside. They go on when what this gives is dropped.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use envd_tests::{
     agent::Agent,
+    deb::Deb,
     leftovers::Watch,
     sandbox::{PATIENCE, Sandbox},
     user::Account,
@@ -256,20 +257,71 @@ fn what_runs_is_forked_around_and_goes_on() {
         );
         let polled = agent.ok("command_poll", json!({"command": writes.command}));
         assert_eq!(polled["state"], "running");
-        let refused = agent.fails(
-            "package_add",
-            json!({"environment": first, "packages": ["hello"]}),
-        );
-        assert!(
-            refused.contains("i=0; echo begun") && refused.contains("environment_fork"),
-            "{refused}"
-        );
         writes.signal(&mut agent, json!({"signal": "KILL"}));
         writes.end(&mut agent);
-        agent.ok(
-            "package_add",
-            json!({"environment": first, "packages": ["hello"]}),
+        agent.leave();
+        watch.assert_nothing_left();
+    }
+}
+
+/// A shell that runs all the time finds what is added; what it has open stays; and nothing else than that changes.
+#[test]
+fn packages_are_added_to_what_runs() {
+    let Some(mut world) = World::small() else {
+        return;
+    };
+    let tools =
+        Deb::new("welcome-tools", "1.0").program("usr/bin/welcome", "#!/bin/sh\necho welcome\n");
+    world.archive.trixie().add(tools);
+    world.publish();
+    for sandbox in everyone(&world) {
+        let watch = Watch::start(&sandbox);
+        let mut agent = Agent::start(&sandbox, &[]);
+        let first = agent.create(json!({"from": {"packages": ["shell"]}}));
+        // In its home, with a file of the system open, and with others that only it has.
+        let script = "echo kept > ~/kept; echo of-run > /run/here 2>/dev/null || echo of-run > /tmp/here; \
+                      exec 3< /etc/passwd; cd ~; echo ready; \
+                      until hello 2>/dev/null; do sleep 0.01; done; \
+                      until welcome 2>/dev/null; do sleep 0.01; done; \
+                      pwd; cat kept; cat /run/here /tmp/here 2>/dev/null; read -r line <&3 && echo read; \
+                      echo x > /dev/null && echo null; sleep 10000";
+        let start = json!({"environment": first, "command": script});
+        let mut shell = Started::new(&mut agent, start);
+        shell.until(&mut agent, "ready\n");
+        let mounts = |agent: &mut Agent| agent.run(&first, "cut -d' ' -f4- /proc/self/mountinfo");
+        let before = mounts(&mut agent);
+        for package in ["hello", "welcome-tools"] {
+            let add = json!({"environment": first, "packages": [package]});
+            agent.ok("package_add", add);
+        }
+        let home = agent.run(&first, "cd; pwd");
+        let rest = format!("Hello, world! 1.0\nwelcome\n{home}kept\nof-run\nread\nnull\n");
+        shell.until(&mut agent, &rest);
+        assert_eq!(
+            agent.run(&first, "hello; cat ~/kept"),
+            "Hello, world! 1.0\nkept\n"
         );
+        // What the root was made of is told nobody, and mounts of what stays are what they were.
+        let after = mounts(&mut agent);
+        let store = sandbox.store();
+        assert!(!after.contains(&*store.to_string_lossy()), "{after}");
+        for line in before.lines() {
+            assert!(after.contains(line), "{line} has gone from {after}");
+        }
+        // A root that something still looks at is not collected.
+        sandbox.envd(&["gc"]).ok();
+        assert_eq!(agent.run(&first, "hello"), "Hello, world! 1.0\n");
+
+        let forked = agent.ok("environment_fork", json!({"environment": first}));
+        let fork = forked["environments"][0]["environment"].as_str().unwrap();
+        assert_eq!(
+            agent.run(fork, "hello; welcome; cat ~/kept"),
+            "Hello, world! 1.0\nwelcome\nkept\n"
+        );
+        let missing = json!({"environment": first, "packages": ["no-such-package"]});
+        agent.fails("package_add", missing);
+        let polled = agent.ok("command_poll", json!({"command": shell.command}));
+        assert_eq!(polled["state"], "running");
         agent.leave();
         watch.assert_nothing_left();
     }

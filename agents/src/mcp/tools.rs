@@ -308,7 +308,7 @@ static TOOLS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
             "Add packages",
             (AddsOnce, Open),
             <dyn Service>::package_add,
-            "Give a live environment more packages. Its files stay. Nothing may run in it meanwhile.",
+            "Give a live environment more packages. Its files stay, and what runs in it goes on and finds them, too.",
         ),
         entry(
             "port_publish",

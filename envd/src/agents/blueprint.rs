@@ -6,7 +6,7 @@ use std::{
 };
 
 use envd_agents::{egress, service::environment::Network};
-use envd_shims::{Plan, plan::Mount};
+use envd_shims::{LaunchError, Plan, Program, compile_amendment, plan::Mount};
 
 use super::layers::{Bed, Targets};
 use crate::{
@@ -135,6 +135,14 @@ impl Blueprint {
     /// The plan; what it says of a command is what commands begin with.
     pub(super) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What makes its root seen in an environment of another one, where the layers stay.
+    pub(super) fn amendment(&self, before: &Self) -> Result<Program, LaunchError> {
+        let targets = self.targets();
+        let outside = targets.project.into_iter().chain(targets.repository);
+        let kept: Vec<_> = outside.chain([targets.home, Path::new("/tmp")]).collect();
+        compile_amendment(&self.plan, before.view(), &kept)
     }
 
     /// The plan with these directories in their places.

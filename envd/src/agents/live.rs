@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::TcpListener,
     os::fd::{BorrowedFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ use envd_agents::{
     },
 };
 use envd_shims::{
-    Resident,
+    LaunchError, Resident,
     cgroup::{Controller, Group},
     plan::Limit,
 };
@@ -43,6 +43,9 @@ use super::{
     spare::{Prepared, Ready, Unfinished},
 };
 use crate::config::EnvironmentSection;
+
+/// So often packages are added to one: what was seen before stays mounted below.
+const MOST_GROUNDS: usize = 64;
 
 /// What all forks of an environment have in common.
 #[derive(Debug)]
@@ -113,6 +116,8 @@ pub(super) struct Live {
     pub(super) rlimits: BTreeMap<Limit, u64>,
     /// After the body: nothing may have the layers mounted when they go.
     pub(super) parts: Parts,
+    /// What it stood on before packages were added, which what runs inside may still use.
+    before: Vec<Arc<Ground>>,
 }
 
 /// Its PID 1. When this is dropped, every process inside is gone.
@@ -197,7 +202,8 @@ impl Live {
             None => anew(over)?,
             Some(spare) => match spare.finish(shared, Some(over)) {
                 Ok(ready) => ready,
-                Err(Unfinished { failure, over }) => {
+                Err(unfinished) => {
+                    let Unfinished { failure, over } = *unfinished;
                     tracing::warn!(%failure, "what was made ahead is of no use");
                     anew(over.ok_or(failure)?)?
                 }
@@ -230,11 +236,39 @@ impl Live {
             holds_memory: shared.controllers().contains(&Controller::Memory),
             rlimits,
             parts,
+            before: Vec::new(),
         };
         if let (Network::Allow(names), Some(socket)) = (network, listening) {
             live._proxy = Some(serve(names, socket, &live.parts.berth)?);
         }
         Ok(live)
+    }
+
+    /// Has it stand on another ground with the same layers. What runs inside goes on, and finds from here on what that has.
+    pub(super) fn stand_on(&mut self, shared: &Shared, ground: Arc<Ground>) -> Result<(), Failure> {
+        let step = "adding to the environment";
+        let failed = |error: &LaunchError| failure::internal(step, error);
+        if self.before.len() >= MOST_GROUNDS {
+            return Err(Failure::LimitReached {
+                limit: "additions of packages to one environment".to_owned(),
+                value: format!("{MOST_GROUNDS}; create one with all of them, or fork it"),
+            });
+        }
+        let resident = self.body.resident();
+        let resident = resident.ok_or_else(|| failure::without_cause(step, "it has ended"))?;
+        let before = &self.parts.ground.blueprint;
+        let amendment = ground.blueprint.amendment(before).map_err(|e| failed(&e))?;
+        let namespaces = resident.namespaces().map_err(|e| failed(&e))?;
+        let launcher = &shared.launcher;
+        let launcher = launcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let amended = launcher.amend(&amendment, &namespaces);
+        drop(launcher);
+        // Where that failed halfway, parts of it are seen.
+        self.before.push(ground.clone());
+        amended.map_err(|e| failed(&e))?;
+        let last = self.before.len() - 1;
+        self.before[last] = std::mem::replace(&mut self.parts.ground, ground);
+        Ok(())
     }
 
     /// Ends its processes.

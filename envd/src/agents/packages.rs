@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::{
     Shared, blocking, failure,
     lending::{self, stand_on},
-    live::{Lent, Live, Over},
+    live::Lent,
     told::Told,
 };
 use crate::{
@@ -19,29 +19,6 @@ use crate::{
     config::EnvironmentSection,
     operations::Local,
 };
-
-/// What is refused while something runs inside: another root is another mount namespace, into which no running process can be
-/// brought, and two of them over the same upper directories are none that overlayfs allows.
-fn busy(shared: &Shared, lent: &Lent) -> Failure {
-    let running: Vec<String> = shared
-        .all()
-        .commands
-        .values()
-        .filter(|command| command.environment == lent.id && command.is_running())
-        .map(|command| format!("{} ({})", command.title, command.id))
-        .collect();
-    let who = match &running[..] {
-        [] => "processes that ended commands left in the background".to_owned(),
-        running => running.join(", "),
-    };
-    Failure::Unsupported {
-        what: format!("add packages to an environment while processes run in it: {who}"),
-        fix: "Wait for them or end them (command_signal with KILL takes all descendants along; left processes: run `kill`), then \
-              call again. Or fork it (environment_fork works while it runs) and add the packages to the fork, in which nothing \
-              runs."
-            .to_owned(),
-    }
-}
 
 /// `package_search`
 pub(super) async fn search(
@@ -90,7 +67,7 @@ pub(super) async fn search(
     .await
 }
 
-/// `package_add`: what it had and what is asked for, resolved together; launched again over the files that were written.
+/// `package_add`: what it had and what is asked for, resolved together, and seen from then on by all that runs inside.
 pub(super) async fn add(
     shared: &Arc<Shared>,
     call: &Call,
@@ -98,61 +75,56 @@ pub(super) async fn add(
 ) -> Result<PackagesAdded, Failure> {
     let lent = shared.environment(&call.owner, &request.environment)?;
     lent.policy.judge_packages()?;
-    let (worker, listener) = (shared.clone(), call.listener.clone());
-    let packages = request.packages.clone();
-    // Resolving and fetching takes its time, in which everything else goes on.
-    let (ground, fresh) = {
-        let live = lent.live.clone().read_owned().await;
-        let Some(live) = &*live else {
-            return Err(Failure::no_such_environment(&lent.id));
-        };
-        if live.is_busy() {
-            return Err(busy(shared, &lent));
-        }
-        let (ground, same) = (live.parts.ground.clone(), lent.clone());
-        let before = ground.clone();
-        let fresh = blocking(move || {
-            let told = |failure: cli::Failure| failure::of("packages", &failure);
-            let none = || EnvironmentSection::one_off(Vec::new());
-            let mut section = before.section.clone().unwrap_or_else(none);
-            let more = packages.into_iter();
-            section
-                .packages
-                .extend(more.map(|package| Spanned::new(0..0, package)));
-            let environment = Local::new(&worker.context)
-                .realise_once(&section, &Told(&*listener))
-                .map_err(told)?;
-            let project = before.blueprint.targets().project;
-            // Its layers stay where they are.
-            let linked = before.blueprint.linked().cloned();
-            let realised = Some((environment.view, section));
-            stand_on(&worker, realised, project, linked, &same.network)
-        });
-        (ground, Arc::new(fresh.await?))
-    };
-    let mut slot = lent.live.clone().write_owned().await;
-    let (worker, same) = (shared.clone(), lent.clone());
-    blocking(move || {
-        let Some(live) = slot.take() else {
-            return Err(Failure::no_such_environment(&same.id));
-        };
-        let moved = !Arc::ptr_eq(&live.parts.ground, &ground);
-        if moved || live.is_busy() {
-            *slot = Some(live);
-            return Err(busy(&worker, &same));
-        }
-        let mut parts = live.end();
-        parts.ground = fresh;
-        *slot = Some(Live::launch(
-            &worker,
-            parts.load(|layers| Over::Own(Box::new(layers))),
-            &same.network,
-        )?);
-        Ok(())
-    })
-    .await?;
+    // Again where somebody else has added others meanwhile.
+    while !add_to(shared, call, &lent, &request.packages).await? {}
     Ok(PackagesAdded {
         added: request.packages,
         environment: lending::describe(shared, &lent).await?,
     })
+}
+
+/// Whether what it had when this began is what it had at the end.
+async fn add_to(
+    shared: &Arc<Shared>,
+    call: &Call,
+    lent: &Arc<Lent>,
+    packages: &[String],
+) -> Result<bool, Failure> {
+    // Resolving and fetching takes its time, in which everything else goes on.
+    let ground = match &*lent.live.read().await {
+        Some(live) => live.parts.ground.clone(),
+        None => return Err(Failure::no_such_environment(&lent.id)),
+    };
+    let (worker, listener) = (shared.clone(), call.listener.clone());
+    let (before, same, packages) = (ground.clone(), lent.clone(), packages.to_vec());
+    let fresh = blocking(move || {
+        let told = |failure: cli::Failure| failure::of("packages", &failure);
+        let none = || EnvironmentSection::one_off(Vec::new());
+        let mut section = before.section.clone().unwrap_or_else(none);
+        let more = packages.into_iter();
+        section
+            .packages
+            .extend(more.map(|package| Spanned::new(0..0, package)));
+        let environment = Local::new(&worker.context)
+            .realise_once(&section, &Told(&*listener))
+            .map_err(told)?;
+        let project = before.blueprint.targets().project;
+        // Its layers stay where they are.
+        let linked = before.blueprint.linked().cloned();
+        let realised = Some((environment.view, section));
+        stand_on(&worker, realised, project, linked, &same.network)
+    });
+    let fresh = Arc::new(fresh.await?);
+    let mut slot = lent.live.clone().write_owned().await;
+    let (worker, same) = (shared.clone(), lent.clone());
+    blocking(move || {
+        let Some(live) = &mut *slot else {
+            return Err(Failure::no_such_environment(&same.id));
+        };
+        if !Arc::ptr_eq(&live.parts.ground, &ground) {
+            return Ok(false);
+        }
+        live.stand_on(&worker, fresh).map(|()| true)
+    })
+    .await
 }

@@ -96,12 +96,10 @@ pub(super) struct Unfinished {
     pub(super) over: Option<Over>,
 }
 
-impl From<Failure> for Unfinished {
+impl From<Failure> for Box<Unfinished> {
     fn from(failure: Failure) -> Self {
-        Self {
-            failure,
-            over: None,
-        }
+        let over = None;
+        Box::new(Unfinished { failure, over })
     }
 }
 
@@ -160,7 +158,11 @@ impl Prepared {
     }
 
     /// Makes the rest of it; `over` what it does not begin with as it is. One that waited may be gone by now, whoever ended it.
-    pub(super) fn finish(self, shared: &Shared, over: Option<Over>) -> Result<Ready, Unfinished> {
+    pub(super) fn finish(
+        self,
+        shared: &Shared,
+        over: Option<Over>,
+    ) -> Result<Ready, Box<Unfinished>> {
         let step = "launching the environment";
         let Self {
             mut body,
@@ -197,10 +199,10 @@ impl Prepared {
                 group,
                 layers,
             }),
-            Err(error) => Err(Unfinished {
+            Err(error) => Err(Box::new(Unfinished {
                 failure: failure::internal(step, &error),
                 over: Some(frozen.map_or_else(|| Over::Own(Box::new(layers)), Over::Frozen)),
-            }),
+            })),
         }
     }
 }

@@ -78,8 +78,18 @@ impl Maps {
 
 /// Carries out the operations of a program, in order. `owner` is the connection that descriptors are handed over on, and that
 /// the second part of a program comes from that is continued.
-pub fn apply(program: &Program<'_>, owner: Descriptor, mut maps: Maps) -> Result<Applied, Failure> {
+///
+/// `given` is in the first slots.
+pub fn apply(
+    program: &Program<'_>,
+    owner: Descriptor,
+    mut maps: Maps,
+    given: &[Descriptor],
+) -> Result<Applied, Failure> {
     let mut table = Table([-1; SLOTS]);
+    for (place, given) in table.0.iter_mut().zip(given) {
+        *place = *given;
+    }
     let mut applied = Applied { kept: 0 };
     let first = program.operations();
     carry_out(first, &mut table, &mut applied, owner, &mut maps)?;
@@ -166,7 +176,7 @@ fn step(
 ) -> Result<(), Errno> {
     match *operation {
         Operation::MakePrivate {} => sys::make_mounts_private(),
-        Operation::CopyTree { to, path, optional } => match sys::copy_tree(path) {
+        Operation::CopyTree { to, path, optional } => match sys::copy_tree(AT_FDCWD, path) {
             Err(Errno(ENOENT | ENOTDIR)) if optional => Ok(()),
             copied => table.put(to, copied?),
         },
@@ -298,6 +308,10 @@ fn step(
             sys::close(tree);
             attached
         }
+        Operation::Copy { to, parent, path } => {
+            table.put(to, sys::copy_tree(table.need(parent)?, path)?)
+        }
+        Operation::Enter { namespace } => sys::enter_namespace(table.need(namespace)?),
         Operation::Shield { parent, path } => {
             sys::change_directory_to(table.need(parent)?)?;
             match sys::bind(path, path) {

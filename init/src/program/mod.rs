@@ -12,7 +12,7 @@ pub use field::{Field, Reader, Sink, Slot, Slots};
 pub use operation::{Like, Operation};
 
 /// The first four bytes: the format and its version.
-pub const MAGIC: u32 = u32::from_le_bytes(*b"EDP3");
+pub const MAGIC: u32 = u32::from_le_bytes(*b"EDP4");
 
 /// The longest program that is taken, in bytes.
 pub const LONGEST: usize = 4 << 20;

@@ -108,6 +108,10 @@ operations! {
     30 Shield { parent: Slot, path: &'p CStr, }
     /// Write to a file below an opened directory, in one call: a setting of the kernel's.
     31 WriteBelow { parent: Slot, path: &'p CStr, content: &'p [u8], }
+    /// Copy the mount of what is below an opened directory, and what is mounted below it.
+    32 Copy { to: Slot, parent: Slot, path: &'p CStr, }
+    /// Enter the namespace that a slot holds: one of mounts, whose root is `/` from then on.
+    33 Enter { namespace: Slot, }
 }
 
 /// What to make where nothing is.

@@ -29,14 +29,15 @@ pub fn make_mounts_private() -> Result<(), Errno> {
     unsafe { call!(MOUNT, 0usize, c"/", 0usize, MS_REC | MS_PRIVATE, 0usize) }.map(drop)
 }
 
-/// Copies the mount at `path`, with what is mounted below it, without attaching it anywhere.
-pub fn copy_tree(path: &CStr) -> Result<Descriptor, Errno> {
+/// Copies the mount of what is at `path`, seen from an opened directory, with what is mounted below it, without attaching it
+/// anywhere.
+pub fn copy_tree(directory: Descriptor, path: &CStr) -> Result<Descriptor, Errno> {
     let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE;
     // SAFETY: `path` ends in a zero byte.
-    unsafe { call!(OPEN_TREE, AT_FDCWD, path, flags) }.map(|fd| fd as Descriptor)
+    unsafe { call!(OPEN_TREE, directory, path, flags) }.map(|fd| fd as Descriptor)
 }
 
-/// Copies the mount of what is at `path` below an opened directory, without attaching it anywhere.
+/// The same without what is mounted below it.
 pub fn copy_mount(directory: Descriptor, path: &CStr) -> Result<Descriptor, Errno> {
     let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
     // SAFETY: `path` ends in a zero byte.

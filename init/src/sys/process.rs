@@ -504,6 +504,12 @@ pub fn enter_namespace(namespace: Descriptor) -> Result<(), Errno> {
     unsafe { call!(SETNS, namespace, 0) }.map(drop)
 }
 
+/// Has this process in new namespaces, copies of those that it is in.
+pub fn unshare(namespaces: u64) -> Result<(), Errno> {
+    // SAFETY: touches no memory. What it may make invalid, none of this crate relies on.
+    unsafe { call!(UNSHARE, namespaces) }.map(drop)
+}
+
 /// Sets the host name of the UTS namespace.
 pub fn set_host_name(name: &[u8]) -> Result<(), Errno> {
     // SAFETY: the pointer and the length describe `name`.

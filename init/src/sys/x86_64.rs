@@ -285,6 +285,7 @@ pub mod number {
     pub const FCHMOD: usize = 91;
     pub const READLINKAT: usize = 267;
     pub const PPOLL: usize = 271;
+    pub const UNSHARE: usize = 272;
     pub const SIGNALFD4: usize = 289;
     pub const PRLIMIT64: usize = 302;
     pub const SETNS: usize = 308;

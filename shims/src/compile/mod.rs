@@ -4,6 +4,7 @@
 //! The program depends on the plan but for its command, on the caller's ids, on the root's own directories and links, and on
 //! the kernel's Landlock; not on the command, its environment or the current directory. So one can be kept and used again.
 
+mod amend;
 mod begun;
 mod devices;
 mod mounts;
@@ -24,6 +25,7 @@ use envd_init::program::{
     Field, GROUPS_ALLOWED, Header, Like, MAPS_FROM_OUTSIDE, Operation, Slot, Slots,
 };
 
+pub use amend::compile_amendment;
 pub use begun::{Begun, begin};
 
 use crate::{

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     ffi::{CStr, CString},
     mem::MaybeUninit,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
@@ -64,6 +64,51 @@ pub fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> 
         }
     }
     Ok(())
+}
+
+/// How much may still be copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Files and directories.
+    pub entries: usize,
+    /// Of files, by their sizes.
+    pub bytes: u64,
+}
+
+/// Whether what is in a directory is at most this much, which is less by that then. A directory in it is as deep as it is looked
+/// into: what has more below is too much.
+pub fn fits(directory: BorrowedFd<'_>, left: &mut Size) -> Result<bool, Errno> {
+    fits_below(directory, left, 4)
+}
+
+fn fits_below(directory: BorrowedFd<'_>, left: &mut Size, depth: usize) -> Result<bool, Errno> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let bytes = match kind {
+            FileType::RegularFile => stat.st_size as u64,
+            _ => 0,
+        };
+        match (left.entries.checked_sub(1), left.bytes.checked_sub(bytes)) {
+            (Some(entries), Some(bytes)) => *left = Size { entries, bytes },
+            _ => return Ok(false),
+        }
+        if kind.is_dir() {
+            if depth == 0 {
+                return Ok(false);
+            }
+            let below = openat(directory, name, DIRECTORY, Mode::empty())?;
+            if !fits_below(below.as_fd(), left, depth - 1)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// A directory on the way down.

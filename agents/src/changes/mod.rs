@@ -34,7 +34,7 @@ pub use change::{Change, ChangeKind, Changes, Kind, Moment, Reason, Skipped, Sta
 pub use commits::{
     Branch, CommitsError, Find, NoObjectName, ObjectName, Repository, Submodule, Taken, Written,
 };
-pub use copy::copy_tree;
+pub use copy::{Size, copy_tree, fits};
 pub use error::ChangesError;
 pub use git::GitBase;
 pub use hunks::Hunk;

@@ -2,7 +2,7 @@
 //! own over frozen ones, which environments share.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs::{DirBuilder, File, Permissions},
     io,
     os::{
@@ -13,11 +13,15 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use envd_agents::changes::{self, Names};
+use envd_agents::changes::{self, Names, Size};
 use envd_shims::plan::Mount;
+use rustix::fs::{
+    Dir, IFlags, Mode, OFlags, flistxattr, fremovexattr, fstat, ioctl_getflags, ioctl_setflags,
+    openat,
+};
 
 /// The names of the two directories that an overlay writes to.
 const NAMES: Names<'static> = Names {
@@ -28,6 +32,12 @@ const NAMES: Names<'static> = Names {
 /// Frozen directories on top of each other. The kernel takes 500 (Documentation/filesystems/overlayfs.rst), and each costs
 /// every look-up of what is not there.
 pub(super) const MOST_FROZEN: usize = 100;
+
+/// So much is copied to be frozen while the environment goes on.
+const SMALL: Size = Size {
+    entries: 16,
+    bytes: 64 * 1024,
+};
 
 /// A directory that goes when nobody has it any more.
 #[derive(Debug)]
@@ -61,14 +71,119 @@ impl Drop for Owned {
     }
 }
 
-/// The two directories that an overlay writes to, in one of their own.
-pub(super) fn make_own(path: PathBuf) -> io::Result<Owned> {
-    let own = Owned::make(path)?;
-    for name in ["upper", "work"] {
-        let path = own.path().join(name);
-        DirBuilder::new().mode(0o700).create(path)?;
+/// Has what is made in a directory lie apart from each other, where the file system has a word for that (chattr(1), `T`).
+///
+/// Ext4 without a journal gives no number of a file out again for up to five minutes, and looks at each that it may not give out
+/// whenever it makes a file in the same part of the disk (`recently_deleted` in fs/ext4/ialloc.c). The kernel makes and removes a
+/// dozen for each overlay, all in one part unless told otherwise: sessions took twice the time after a thousand of them.
+pub(super) fn spread(directory: &Path) {
+    let set = File::open(directory).and_then(|opened| {
+        let flags = ioctl_getflags(&opened)? | IFlags::TOPDIR;
+        Ok(ioctl_setflags(&opened, flags)?)
+    });
+    if let Err(error) = set {
+        tracing::debug!(%error, ?directory, "it is not spread");
     }
-    Ok(own)
+}
+
+/// Pairs of directories that nothing was written to, for the next overlays: to make and to remove them is a good part of what a
+/// session costs, the more on a file system that takes its time with numbers that were just given back.
+#[derive(Debug, Default)]
+pub(super) struct Shelf(Mutex<Vec<Owned>>);
+
+/// So many are kept: what environments that end at the same time leave.
+const MOST_SHELVED: usize = 32;
+
+impl Shelf {
+    fn pairs(&self) -> MutexGuard<'_, Vec<Owned>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One from here, or a new one at the path that `new` gives.
+    pub(super) fn take(self: &Arc<Self>, new: impl FnOnce() -> PathBuf) -> io::Result<Pair> {
+        let kept = self.pairs().pop();
+        let made = match kept {
+            Some(kept) => kept,
+            None => {
+                let made = Owned::make(new())?;
+                for name in ["upper", "work"] {
+                    let path = made.path().join(name);
+                    DirBuilder::new().mode(0o700).create(path)?;
+                }
+                made
+            }
+        };
+        Ok(Pair {
+            made: Some(made),
+            shelf: self.clone(),
+        })
+    }
+
+    /// Lets go of all.
+    pub(super) fn clear(&self) {
+        let all = std::mem::take(&mut *self.pairs());
+        drop(all);
+    }
+}
+
+/// The two directories that an overlay writes to, in one of their own.
+#[derive(Debug)]
+pub(super) struct Pair {
+    /// Until it is dropped.
+    made: Option<Owned>,
+    shelf: Arc<Shelf>,
+}
+
+impl Pair {
+    fn path(&self) -> &Path {
+        self.made.as_ref().map_or(Path::new(""), Owned::path)
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        let Some(made) = self.made.take() else { return };
+        let has_room = self.shelf.pairs().len() < MOST_SHELVED;
+        if has_room && clean(made.path()).unwrap_or(false) {
+            self.shelf.pairs().push(made);
+        }
+    }
+}
+
+/// Makes a pair what it was when it was made, where there is nothing in it of whoever had it; whether it is.
+fn clean(own: &Path) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let own = File::open(own)?;
+    let upper = openat(&own, NAMES.upper, flags, Mode::empty())?;
+    let mut entries = Dir::read_from(&upper)?;
+    if entries
+        .any(|entry| entry.is_ok_and(|entry| !matches!(entry.file_name().to_bytes(), b"." | b"..")))
+    {
+        return Ok(false);
+    }
+    let work = openat(&own, NAMES.work, flags, Mode::empty())?;
+    changes::remove_tree(work.as_fd(), NAMES.work)?;
+    // The other one was never seen inside: it has the attributes, and the size of one that never held much.
+    let is_like_new = fstat(&upper)?.st_size == fstat(&work)?.st_size
+        && ioctl_getflags(&upper) == ioctl_getflags(&work);
+    if !is_like_new {
+        return Ok(false);
+    }
+    let mut names = [0; 256];
+    let length = flistxattr(&upper, &mut names[..])?;
+    for name in names[..length].split_inclusive(|byte| *byte == 0) {
+        // Overlayfs's own: what somebody inside calls so has a longer name here, and goes, too.
+        if !name.starts_with(b"user.overlay.") {
+            return Ok(false);
+        }
+        // The kernel's name of an overlay, which the next may have.
+        if name == b"user.overlay.uuid\0" {
+            continue;
+        }
+        let name = CStr::from_bytes_with_nul(name).map_err(io::Error::other)?;
+        fremovexattr(&upper, name)?;
+    }
+    Ok(true)
 }
 
 /// One directory inside that keeps what is written to it.
@@ -79,7 +194,7 @@ pub(super) struct Layered {
     /// What it is an overlay of.
     base: PathBuf,
     /// Holds `upper` and `work`.
-    own: Owned,
+    own: Pair,
     /// Frozen upper directories, the topmost first.
     frozen: Vec<Arc<Owned>>,
 }
@@ -88,7 +203,7 @@ impl Layered {
     /// One over `base`, and over what was frozen before, which writes to empty directories. `mode` where it is not to be that of
     /// the base.
     fn over(
-        own: Owned,
+        own: Pair,
         target: PathBuf,
         base: PathBuf,
         frozen: Vec<Arc<Owned>>,
@@ -206,7 +321,7 @@ pub(super) struct Layers {
     /// Its `/tmp`.
     pub(super) tmp: Layered,
     /// What is mounted below them, where nobody sees it.
-    _covered: Vec<Owned>,
+    _covered: Vec<Pair>,
 }
 
 /// What was frozen of an environment.
@@ -234,7 +349,7 @@ pub(super) struct Targets<'a> {
 pub(super) struct Bed {
     project: Option<Layered>,
     repository: Option<Layered>,
-    more: Option<Owned>,
+    more: Option<Pair>,
     home: Layered,
     tmp: Layered,
 }
@@ -243,23 +358,22 @@ const HOME_MODE: u32 = 0o700;
 const TMP_MODE: u32 = 0o1777;
 
 impl Bed {
-    /// Makes them. `new` gives paths that nothing else has, below the server's own directory; `empty` is an empty directory.
-    /// They begin over what was frozen. `more` is for what may be mounted over its project later.
+    /// Makes them. `new` gives pairs, `empty` is an empty directory. They begin over what was frozen. `more` is for what may be mounted over its project later.
     pub(super) fn make(
         targets: Targets<'_>,
         empty: &Path,
-        new: &dyn Fn() -> PathBuf,
+        new: &dyn Fn() -> io::Result<Pair>,
         frozen: Frozen,
-        more: Option<Owned>,
+        more: Option<Pair>,
     ) -> io::Result<Self> {
         let own = |target: &Path, frozen, mode| {
             let (target, base) = (target.to_owned(), empty.to_owned());
-            Layered::over(make_own(new())?, target, base, frozen, Some(mode))
+            Layered::over(new()?, target, base, frozen, Some(mode))
         };
         let outside = |path: Option<&Path>, frozen| {
             let Some(path) = path else { return Ok(None) };
             let (target, base) = (path.to_owned(), path.to_owned());
-            Layered::over(make_own(new())?, target, base, frozen, None).map(Some)
+            Layered::over(new()?, target, base, frozen, None).map(Some)
         };
         Ok(Self {
             project: outside(targets.project, frozen.project)?,
@@ -298,7 +412,7 @@ impl Bed {
         self,
         targets: Targets<'_>,
         frozen: Frozen,
-        new: &dyn Fn() -> PathBuf,
+        new: &dyn Fn() -> io::Result<Pair>,
     ) -> io::Result<Laid> {
         let mut mounts = Vec::new();
         let mut covered = Vec::new();
@@ -322,14 +436,14 @@ impl Bed {
             || targets
                 .project
                 .is_some_and(|project| is_hidden(project) || is_in_repository(project));
-        let mut own = |ready: Layered, frozen: Vec<_>, mode, more: Option<Owned>| {
+        let mut own = |ready: Layered, frozen: Vec<_>, mode, more: Option<Pair>| {
             let Layered {
                 target, base, own, ..
             } = ready;
             covered.push(own);
             let own = match more {
                 Some(more) => more,
-                None => make_own(new())?,
+                None => new()?,
             };
             let layered = Layered::over(own, target, base, frozen, mode)?;
             mounts.push(layered.mount());
@@ -389,7 +503,7 @@ pub(super) struct Laid {
     /// What of them is still to be mounted.
     pub(super) mounts: Vec<Mount>,
     /// What was not needed.
-    pub(super) more: Option<Owned>,
+    pub(super) more: Option<Pair>,
 }
 
 impl Layers {
@@ -403,6 +517,18 @@ impl Layers {
     pub(super) fn all(&self) -> impl Iterator<Item = &Layered> {
         let outside = self.project.iter().chain(&self.repository);
         [&self.home, &self.tmp].into_iter().chain(outside)
+    }
+
+    /// Whether a copy of what was written takes less than to end it and have another go on with it.
+    pub(super) fn is_small(&self) -> io::Result<bool> {
+        let mut left = SMALL;
+        for layered in self.all() {
+            let upper = File::open(layered.own.path().join("upper"))?;
+            if !changes::fits(upper.as_fd(), &mut left)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What was frozen of it, if nothing was written since. Nothing may write to it meanwhile.

@@ -57,6 +57,7 @@ mod told;
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -104,6 +105,7 @@ struct Shared {
     machine: limits::Machine,
     /// Whether somebody looks at what environments take.
     watched: AtomicBool,
+    shelf: Arc<layers::Shelf>,
     place: Place,
     /// An empty directory.
     empty: PathBuf,
@@ -165,6 +167,7 @@ impl Lender {
         });
         let store = Store::open(&context.settings.store)?;
         let place = store.place()?;
+        layers::spread(&place.path());
         let empty = place.path().join("empty");
         std::fs::create_dir(&empty).map_err(|error| cli::Failure::of(cli::Kind::Store, &error))?;
         Ok(Self(Arc::new(Shared {
@@ -176,6 +179,7 @@ impl Lender {
             groups,
             machine: limits::Machine::current(),
             watched: AtomicBool::new(false),
+            shelf: Arc::default(),
             place,
             empty,
             counter: AtomicU64::new(0),
@@ -216,6 +220,7 @@ impl Lender {
         }
         drop(all);
         self.0.spare.close();
+        self.0.shelf.clear();
         self.0.place.remove();
     }
 }
@@ -308,6 +313,11 @@ impl Shared {
     /// A path in the place that nothing else has.
     fn fresh(&self, kind: &str) -> PathBuf {
         self.place.path().join(format!("{kind}-{}", self.count()))
+    }
+
+    /// What an overlay writes to.
+    fn pair(&self) -> io::Result<layers::Pair> {
+        self.shelf.take(|| self.fresh("layer"))
     }
 
     /// An environment of this owner.

@@ -18,7 +18,7 @@ use envd_shims::{Halfway, Resident, begin, cgroup::Group, plan::Limit};
 
 use super::{
     Shared, failure,
-    layers::{Bed, Frozen, Laid, Layers, Owned, Targets, make_own},
+    layers::{Bed, Frozen, Laid, Layers, Pair, Targets},
     limits,
     live::{Ground, Over, put_an_end},
 };
@@ -110,14 +110,14 @@ impl Prepared {
         ground: &Arc<Ground>,
         limits: &Limits,
         frozen: Frozen,
-        more: Option<Owned>,
+        more: Option<Pair>,
     ) -> Result<Self, Failure> {
         let step = "launching the environment";
         let failed = |error: &dyn std::error::Error| failure::internal(step, error);
         let targets = ground.blueprint.targets();
         let outside = identities(targets);
-        let new = || shared.fresh("layer");
-        let bed = Bed::make(targets, &shared.empty, &new, frozen, more).map_err(no_directories)?;
+        let bed = Bed::make(targets, &shared.empty, &|| shared.pair(), frozen, more)
+            .map_err(no_directories)?;
         let mut plan = ground.blueprint.with(&bed);
         limits::enforce(&mut plan, limits, shared.controllers());
         let groups = shared.groups.as_ref();
@@ -176,8 +176,8 @@ impl Prepared {
         let (laid, frozen) = match over {
             None => (Ok(bed.lay()), None),
             Some(Over::Frozen(frozen)) => {
-                let new = || shared.fresh("layer");
-                (bed.over(targets, frozen.clone(), &new), Some(frozen))
+                let laid = bed.over(targets, frozen.clone(), &|| shared.pair());
+                (laid, Some(frozen))
             }
             Some(Over::Own(layers)) => (bed.again(*layers), None),
         };
@@ -219,7 +219,7 @@ pub(super) struct Spare {
 struct State {
     prepared: Vec<Prepared>,
     /// A directory for the next one that the last had no need of.
-    more: Option<Owned>,
+    more: Option<Pair>,
     used: Option<Instant>,
     /// Environments that are being launched without one.
     launching: usize,
@@ -263,7 +263,7 @@ impl Spare {
     }
 
     /// Keeps a directory for the next one.
-    fn keep(&self, more: Option<Owned>) {
+    fn keep(&self, more: Option<Pair>) {
         let mut state = self.state();
         if state.more.is_none() && !state.closed {
             state.more = more;
@@ -371,7 +371,7 @@ fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<bool, 
     let make = || {
         let more = match more {
             Some(more) => more,
-            None => make_own(shared.fresh("layer")).map_err(no_directories)?,
+            None => shared.pair().map_err(no_directories)?,
         };
         let nothing = Frozen::default();
         let mut prepared = Prepared::make(shared, ground, limits, nothing, Some(more))?;

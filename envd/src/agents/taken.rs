@@ -61,8 +61,8 @@ impl Taken {
 }
 
 /// Takes an environment's files as they are, and uses them. Where nothing runs in it that is a rename, whatever is in them: it ends,
-/// and is launched again over them, beside what is done next, for which nobody has to wait but who uses it. Where something
-/// runs inside, which that would end, everything is stopped for as long as it takes to copy them instead.
+/// and is launched again over them, beside what is done next, for which nobody has to wait but who uses it; a few small ones are
+/// copied. Where something runs inside, which that would end, everything is stopped for as long as it takes to copy them instead.
 pub(super) async fn freeze<T: Send + 'static>(
     shared: &Arc<Shared>,
     lent: &Arc<Lent>,
@@ -91,7 +91,15 @@ pub(super) async fn freeze<T: Send + 'static>(
                 value: format!("{MOST_FROZEN}; apply its changes and create a new one"),
             }),
             Ok(None) if is_busy => copy(&live, &new).map(Some),
-            Ok(None) => Ok(None),
+            Ok(None) => match live.parts.layers.is_small() {
+                Ok(true) => {
+                    let copied = live.parts.layers.copy(&new);
+                    let copied = copied.map_err(|error| failed(&error));
+                    copied.map(|frozen| Some(Taken::of(&live.parts, frozen)))
+                }
+                // What cannot be looked at can be renamed.
+                Ok(false) | Err(_) => Ok(None),
+            },
         };
         if let Some(taken) = taken.transpose() {
             *slot = Some(live);

@@ -14,6 +14,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use envd_agents::changes::{self, Names, Size};
@@ -89,19 +90,35 @@ pub(super) fn spread(directory: &Path) {
 /// Pairs of directories that nothing was written to, for the next overlays: to make and to remove them is a good part of what a
 /// session costs, the more on a file system that takes its time with numbers that were just given back.
 #[derive(Debug, Default)]
-pub(super) struct Shelf(Mutex<Vec<Owned>>);
+pub(super) struct Shelf(Mutex<Shelved>);
+
+#[derive(Debug, Default)]
+struct Shelved {
+    pairs: Vec<Owned>,
+    /// How often one was put here or taken.
+    uses: u64,
+    /// Somebody waits for the time to let them go.
+    watched: bool,
+}
+
+/// How long they are kept when none comes or goes.
+const SHELF_TIME: Duration = Duration::from_millis(500);
 
 /// So many are kept: what environments that end at the same time leave.
 const MOST_SHELVED: usize = 32;
 
 impl Shelf {
-    fn pairs(&self) -> MutexGuard<'_, Vec<Owned>> {
+    fn shelved(&self) -> MutexGuard<'_, Shelved> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One from here, or a new one at the path that `new` gives.
     pub(super) fn take(self: &Arc<Self>, new: impl FnOnce() -> PathBuf) -> io::Result<Pair> {
-        let kept = self.pairs().pop();
+        let kept = {
+            let mut shelved = self.shelved();
+            shelved.uses += 1;
+            shelved.pairs.pop()
+        };
         let made = match kept {
             Some(kept) => kept,
             None => {
@@ -119,10 +136,38 @@ impl Shelf {
         })
     }
 
+    /// Keeps one for a moment, if there is somebody to let it go again.
+    fn keep(self: &Arc<Self>, pair: Owned) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let mut shelved = self.shelved();
+        shelved.pairs.push(pair);
+        shelved.uses += 1;
+        if std::mem::replace(&mut shelved.watched, true) {
+            return;
+        }
+        let (weak, mut uses) = (Arc::downgrade(self), shelved.uses);
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(SHELF_TIME).await;
+                let Some(shelf) = weak.upgrade() else { return };
+                let mut shelved = shelf.shelved();
+                if std::mem::replace(&mut uses, shelved.uses) == shelved.uses {
+                    shelved.watched = false;
+                    let pairs = std::mem::take(&mut shelved.pairs);
+                    drop(shelved);
+                    tokio::task::spawn_blocking(move || drop(pairs));
+                    return;
+                }
+            }
+        });
+    }
+
     /// Lets go of all.
     pub(super) fn clear(&self) {
-        let all = std::mem::take(&mut *self.pairs());
-        drop(all);
+        let pairs = std::mem::take(&mut self.shelved().pairs);
+        drop(pairs);
     }
 }
 
@@ -143,9 +188,9 @@ impl Pair {
 impl Drop for Pair {
     fn drop(&mut self) {
         let Some(made) = self.made.take() else { return };
-        let has_room = self.shelf.pairs().len() < MOST_SHELVED;
+        let has_room = self.shelf.shelved().pairs.len() < MOST_SHELVED;
         if has_room && clean(made.path()).unwrap_or(false) {
-            self.shelf.pairs().push(made);
+            self.shelf.keep(made);
         }
     }
 }
@@ -331,6 +376,14 @@ pub(super) struct Frozen {
     repository: Vec<Arc<Owned>>,
     home: Vec<Arc<Owned>>,
     tmp: Vec<Arc<Owned>>,
+}
+
+impl Frozen {
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        let all = [&self.project, &self.repository, &self.home, &self.tmp];
+        all.into_iter().all(Vec::is_empty)
+    }
 }
 
 /// Where the directories of an environment are inside.

@@ -198,7 +198,7 @@ impl Live {
             let ready = prepared.finish(shared, over);
             ready.map_err(|unfinished| unfinished.failure)
         };
-        let ready = match shared.spare.take(&ground, &limits) {
+        let ready = match shared.spare.take(&ground, &limits, &over) {
             None => anew(over)?,
             Some(spare) => match spare.finish(shared, Some(over)) {
                 Ok(ready) => ready,

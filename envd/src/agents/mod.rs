@@ -167,9 +167,13 @@ impl Lender {
         });
         let store = Store::open(&context.settings.store)?;
         let place = store.place()?;
-        layers::spread(&place.path());
         let empty = place.path().join("empty");
-        std::fs::create_dir(&empty).map_err(|error| cli::Failure::of(cli::Kind::Store, &error))?;
+        let layers = place.path().join("layers");
+        for directory in [&empty, &layers] {
+            let made = std::fs::create_dir(directory);
+            made.map_err(|error| cli::Failure::of(cli::Kind::Store, &error))?;
+        }
+        layers::spread(&layers);
         Ok(Self(Arc::new(Shared {
             lent: Mutex::default(),
             ports: ports::Ports::default(),
@@ -317,7 +321,7 @@ impl Shared {
 
     /// What an overlay writes to.
     fn pair(&self) -> io::Result<layers::Pair> {
-        self.shelf.take(|| self.fresh("layer"))
+        self.shelf.take(|| self.fresh("layers/layer"))
     }
 
     /// An environment of this owner.

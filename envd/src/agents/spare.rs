@@ -1,8 +1,9 @@
-//! Environments that are made ahead, like the last that was asked for, up to the point where their PID 1 enters its root.
+//! Environments that are made ahead, like the last that was asked for: one that waits for commands, and others up to the point
+//! where their PID 1 enters its root.
 //!
 //! They are made when the answer to whoever asked is out, and wait for a minute at most. In them there is nothing but their PID 1. The project is
 //! mounted, and nobody has looked for anything in it: what is there when one is used is what is seen. An environment that begins
-//! with what another has written has its own overlays mounted over those that are there.
+//! with what another has written has its own overlays mounted over those that are there, before its PID 1 enters.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +15,11 @@ use std::{
 };
 
 use envd_agents::service::{Failure, environment::Limits};
-use envd_shims::{Halfway, Resident, begin, cgroup::Group, plan::Limit};
+use envd_shims::{
+    Halfway, LaunchError, Resident, begin,
+    cgroup::Group,
+    plan::{Limit, Mount},
+};
 
 use super::{
     Shared, failure,
@@ -23,8 +28,9 @@ use super::{
     live::{Ground, Over, put_an_end},
 };
 
-/// So many wait: who asks for two at once finds two.
-const STOCK: usize = 2;
+/// So many wait for commands, and so many to be told what to begin with: who asks for two at once finds two.
+const READY: usize = 2;
+const HALFWAY: usize = 2;
 /// How long making one waits: what was just asked for goes first, and the command that is likely to follow.
 const MOMENT: Duration = Duration::from_millis(3);
 /// How long one that is being made is waited for. It takes less than to make another beside it.
@@ -49,12 +55,45 @@ pub(super) struct Prepared {
 
 /// Its PID 1, gone when this is dropped.
 #[derive(Debug)]
-struct Begun(Option<Halfway>);
+struct Begun(Option<Stage>);
+
+/// How far it is.
+#[derive(Debug)]
+enum Stage {
+    Halfway(Halfway),
+    Ready(Resident),
+}
+
+impl Stage {
+    fn has_ended(&self) -> bool {
+        match self {
+            Stage::Halfway(halfway) => halfway.has_ended(),
+            Stage::Ready(resident) => resident.has_ended(),
+        }
+    }
+
+    /// Makes what is missing of it, with these mounts over those that it has.
+    fn finish(self, mounts: &[Mount]) -> Result<Resident, LaunchError> {
+        match self {
+            Stage::Halfway(halfway) => {
+                let rest = halfway.begun().rest(mounts)?;
+                halfway.finish(&rest)
+            }
+            Stage::Ready(resident) if mounts.is_empty() => Ok(resident),
+            Stage::Ready(_) => {
+                let message = "nothing more can be mounted in it";
+                Err(LaunchError::Plan(message.to_owned()))
+            }
+        }
+    }
+}
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        if let Some(halfway) = self.0.take() {
-            put_an_end(halfway.pidfd());
+        match self.0.take() {
+            Some(Stage::Halfway(halfway)) => put_an_end(halfway.pidfd()),
+            Some(Stage::Ready(resident)) => put_an_end(resident.pidfd()),
+            None => {}
         }
     }
 }
@@ -131,7 +170,7 @@ impl Prepared {
             .begin(begun, group.as_ref())
             .map_err(|error| failed(&error))?;
         Ok(Self {
-            body: Begun(Some(halfway)),
+            body: Begun(Some(Stage::Halfway(halfway))),
             ground: ground.clone(),
             limits: limits.clone(),
             rlimits: plan.limits,
@@ -141,17 +180,35 @@ impl Prepared {
         })
     }
 
-    /// Waits until there is nothing left to do before it is used.
+    /// Waits until there is nothing left to do before it is told what to begin with.
     fn wait(&mut self) -> Result<(), Failure> {
-        let waited = self.body.0.as_mut().map_or(Ok(()), Halfway::wait);
+        let waited = match &mut self.body.0 {
+            Some(Stage::Halfway(halfway)) => halfway.wait(),
+            _ => Ok(()),
+        };
         waited.map_err(|error| failure::internal("launching the environment", &error))
+    }
+
+    /// Makes the rest of it, for who begins with nothing.
+    fn complete(&mut self) -> Result<(), Failure> {
+        let Some(stage) = self.body.0.take() else {
+            return Ok(());
+        };
+        let finished = stage.finish(&[]);
+        let finished = finished.map_err(|e| failure::internal("launching the environment", &e))?;
+        self.body.0 = Some(Stage::Ready(finished));
+        Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        matches!(self.body.0, Some(Stage::Ready(_)))
     }
 
     /// Whether it is what would be made now.
     fn is_for(&self, ground: &Arc<Ground>, limits: &Limits) -> bool {
         let targets = self.ground.blueprint.targets();
-        let halfway = self.body.0.as_ref();
-        halfway.is_some_and(|halfway| !halfway.has_ended())
+        let stage = self.body.0.as_ref();
+        stage.is_some_and(|stage| !stage.has_ended())
             && Arc::ptr_eq(&self.ground, ground)
             && self.limits == *limits
             && self.outside == identities(targets)
@@ -187,12 +244,9 @@ impl Prepared {
             more,
         } = laid.map_err(no_directories)?;
         shared.spare.keep(more);
-        let halfway = body
-            .0
-            .take()
-            .ok_or_else(|| failure::without_cause(step, "it was used before"))?;
-        let rest = halfway.begun().rest(&mounts);
-        match rest.and_then(|rest| halfway.finish(&rest)) {
+        let stage = body.0.take();
+        let stage = stage.ok_or_else(|| failure::without_cause(step, "it was used before"))?;
+        match stage.finish(&mounts) {
             Ok(resident) => Ok(Ready {
                 resident,
                 rlimits,
@@ -240,10 +294,16 @@ impl Spare {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One that is of this kind.
-    pub(super) fn take(&self, ground: &Arc<Ground>, limits: &Limits) -> Option<Prepared> {
+    /// One that is of this kind, and can begin with that.
+    pub(super) fn take(
+        &self,
+        ground: &Arc<Ground>,
+        limits: &Limits,
+        over: &Over,
+    ) -> Option<Prepared> {
+        let is_new = matches!(over, Over::Frozen(frozen) if frozen.is_empty());
         let mut state = self.state();
-        if let Some(prepared) = state.take(ground, limits) {
+        if let Some(prepared) = state.take(ground, limits, is_new) {
             return Some(prepared);
         }
         if state.making && !state.awaited {
@@ -253,7 +313,7 @@ impl Spare {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.awaited = false;
         }
-        state.take(ground, limits)
+        state.take(ground, limits, is_new)
     }
 
     /// As long as what this gives is there, none is made.
@@ -282,10 +342,24 @@ impl Spare {
 }
 
 impl State {
-    fn take(&mut self, ground: &Arc<Ground>, limits: &Limits) -> Option<Prepared> {
-        let mut all = self.prepared.iter();
-        let place = all.position(|prepared| prepared.is_for(ground, limits))?;
+    fn take(&mut self, ground: &Arc<Ground>, limits: &Limits, is_new: bool) -> Option<Prepared> {
+        let place = |is_ready: bool| {
+            let mut all = self.prepared.iter();
+            all.position(|one| one.is_ready() == is_ready && one.is_for(ground, limits))
+        };
+        let ready = if is_new { place(true) } else { None };
+        let place = ready.or_else(|| place(false))?;
         Some(self.prepared.swap_remove(place))
+    }
+
+    /// Whether one that is ready is missing, or one that is not; `None` where none is.
+    fn missing(&self) -> Option<bool> {
+        let ready = self.prepared.iter().filter(|one| one.is_ready()).count();
+        match (ready, self.prepared.len() - ready) {
+            (ready, _) if ready < READY => Some(true),
+            (_, halfway) if halfway < HALFWAY => Some(false),
+            _ => None,
+        }
     }
 }
 
@@ -328,7 +402,7 @@ pub(super) fn refill(shared: &Arc<Shared>, ground: &Arc<Ground>, limits: &Limits
     let (weak, ground, limits) = (Arc::downgrade(shared), ground.clone(), limits.clone());
     tokio::spawn(async move {
         // Not until there are enough: one that does not last would be made again and again.
-        for _ in 0..STOCK {
+        for _ in 0..READY + HALFWAY {
             let shared = loop {
                 tokio::time::sleep(MOMENT).await;
                 let Some(shared) = weak.upgrade() else { return };
@@ -353,18 +427,19 @@ pub(super) fn refill(shared: &Arc<Shared>, ground: &Arc<Ground>, limits: &Limits
 
 /// Makes one, if one is missing; whether another one is.
 fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<bool, Failure> {
-    let (old, more) = {
+    let (old, more, is_ready) = {
         let mut state = shared.spare.state();
         state.wanted = false;
         let is_other = |prepared: &mut Prepared| !prepared.is_for(ground, limits);
         let old: Vec<_> = state.prepared.extract_if(.., is_other).collect();
-        if state.prepared.len() >= STOCK || state.making || state.closed {
+        let missing = state.missing();
+        let Some(is_ready) = missing.filter(|_| !state.making && !state.closed) else {
             drop(state);
             drop(old);
             return Ok(false);
-        }
+        };
         state.making = true;
-        (old, state.more.take())
+        (old, state.more.take(), is_ready)
     };
     let making = Making(&shared.spare);
     drop(old);
@@ -375,7 +450,10 @@ fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<bool, 
         };
         let nothing = Frozen::default();
         let mut prepared = Prepared::make(shared, ground, limits, nothing, Some(more))?;
-        prepared.wait()?;
+        match is_ready {
+            true => prepared.complete()?,
+            false => prepared.wait()?,
+        }
         Ok(prepared)
     };
     let prepared = make()?;
@@ -387,7 +465,7 @@ fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<bool, 
         return Ok(false);
     }
     state.prepared.push(prepared);
-    let is_short = state.prepared.len() < STOCK;
+    let is_short = state.missing().is_some();
     drop(state);
     drop(making);
     Ok(is_short)

@@ -1,11 +1,11 @@
 //! From the table to a BPF program.
 //!
-//! `seccompiler` makes the part that looks at arguments and answers EPERM. In front of it goes a short prologue for what
-//! it has no words for: the x32 table, a second error number, and notifications; and before all of it a search that lets
-//! calls pass which nothing is said about. The kernel tries every call's number when a filter is installed, to remember those
-//! (kernel/seccomp.c, `seccomp_cache_prepare`): without the search that is half of what installing costs.
+//! `seccompiler` makes the part that looks at arguments. In front of it goes what it has no words for, the x32 table, and a search
+//! that knows the verdict on every number by itself: several error numbers, notifications, and that calls pass which nothing is said
+//! about. The kernel tries every call's number when a filter is installed, to remember those that pass (kernel/seccomp.c,
+//! `seccomp_cache_prepare`), and translates each instruction: both are most of what installing costs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use libc::c_long;
 use seccompiler::{
@@ -37,6 +37,7 @@ const X32: u32 = 0x4000_0000;
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const JUMP_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
@@ -67,23 +68,16 @@ pub(crate) fn compile(
         jump(JUMP_AT_LEAST, X32, 0, 1),
         statement(RETURN, errno(libc::ENOSYS)),
     ]);
-    let listed = rows.iter().map(|row| &row.number);
-    program.extend(search(
-        listed.chain(notified).chain(pretended).copied().collect(),
-    )?);
-    let unknown = rows
-        .iter()
-        .filter(|row| row.refusal == Refusal::Unknown)
-        .map(|row| (row.number, errno(libc::ENOSYS)));
-    let notified = notified.iter().map(|number| (*number, NOTIFY));
-    let pretended = pretended.iter().map(|number| (*number, errno(0)));
-    for (number, action) in unknown.chain(notified).chain(pretended) {
-        let number = u32::try_from(number).map_err(|error| Error(error.to_string()))?;
-        program.push(jump(JUMP_EQUAL, number, 0, 1));
-        program.push(statement(RETURN, action));
-    }
+    let verdicts = rows.iter().map(|row| match (row.when, row.refusal) {
+        (When::Always, Refusal::Denied) => (row.number, Some(errno(libc::EPERM))),
+        (When::Always, Refusal::Unknown) => (row.number, Some(errno(libc::ENOSYS))),
+        _ => (row.number, None),
+    });
+    let notified = notified.iter().map(|number| (*number, Some(NOTIFY)));
+    let pretended = pretended.iter().map(|number| (*number, Some(errno(0))));
+    program.extend(search(verdicts.chain(notified).chain(pretended))?);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.refusal == Refusal::Denied) {
+    for row in rows.iter().filter(|row| row.when != When::Always) {
         let rules = rules.entry(row.number).or_default();
         rules.extend(rule(row.when)?);
     }
@@ -100,31 +94,49 @@ pub(crate) fn compile(
     Ok(Some(program))
 }
 
-/// Goes on behind itself with a number that is listed, and allows every other.
-fn search(listed: BTreeSet<c_long>) -> Result<Vec<sock_filter>, Error> {
-    fn tree(numbers: &[u32]) -> Result<Vec<sock_filter>, Error> {
-        match numbers {
+/// Finds the verdict on a number: that of the first that is given for it, and to allow it where none is. `None` is to go on behind
+/// the search.
+fn search(
+    verdicts: impl Iterator<Item = (c_long, Option<u32>)>,
+) -> Result<Vec<sock_filter>, Error> {
+    /// Numbers from here up to the next beginning.
+    type Beginning = (u32, Option<u32>);
+    fn tree(ranges: &[Beginning]) -> Result<Vec<sock_filter>, Error> {
+        match ranges {
             [] => Ok(Vec::new()),
-            [number] => Ok(vec![
-                jump(JUMP_EQUAL, *number, 0, 0),
-                statement(RETURN, libc::SECCOMP_RET_ALLOW),
-            ]),
+            [(_, Some(verdict))] => Ok(vec![statement(RETURN, *verdict)]),
+            [(_, None)] => Ok(vec![statement(JUMP, 0)]),
             _ => {
-                let (below, above) = numbers.split_at(numbers.len() / 2);
+                let (below, above) = ranges.split_at(ranges.len() / 2);
                 let below = tree(below)?;
-                let mut all = vec![jump(JUMP_AT_LEAST, above[0], distance(below.len())?, 0)];
+                let mut all = vec![jump(JUMP_AT_LEAST, above[0].0, distance(below.len())?, 0)];
                 all.extend(below);
                 all.extend(tree(above)?);
                 Ok(all)
             }
         }
     }
-    let numbers: Result<Vec<u32>, _> = listed.into_iter().map(u32::try_from).collect();
-    let mut tree = tree(&numbers.map_err(|error| Error(error.to_string()))?)?;
+    const ALLOWED: Option<u32> = Some(libc::SECCOMP_RET_ALLOW);
+    let mut listed = BTreeMap::new();
+    for (number, verdict) in verdicts {
+        let number = u32::try_from(number).map_err(|error| Error(error.to_string()))?;
+        listed.entry(number).or_insert(verdict);
+    }
+    let mut ranges: Vec<Beginning> = vec![(0, ALLOWED)];
+    for (number, verdict) in listed {
+        // Behind the last that was listed others are allowed.
+        for (beginning, verdict) in [(number, verdict), (number + 1, ALLOWED)] {
+            ranges.pop_if(|(last, _)| *last == beginning);
+            if ranges.last().is_none_or(|(_, last)| *last != verdict) {
+                ranges.push((beginning, verdict));
+            }
+        }
+    }
+    let mut tree = tree(&ranges)?;
     let length = tree.len();
     for (at, step) in tree.iter_mut().enumerate() {
-        if step.code == JUMP_EQUAL {
-            step.jt = distance(length - at - 1)?;
+        if step.code == JUMP {
+            step.k = (length - at - 1) as u32;
         }
     }
     Ok(tree)

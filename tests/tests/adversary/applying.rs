@@ -517,10 +517,9 @@ fn layers_are_closed_to_other_users() {
             .unwrap()
             .unwrap();
         let mut closed = place.metadata().unwrap().permissions().mode() & 0o077 == 0;
-        let layers: Vec<_> = std::fs::read_dir(place.path())
+        let layers: Vec<_> = std::fs::read_dir(place.path().join("layers"))
             .unwrap()
             .flatten()
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with("layer"))
             .collect();
         // Three of its own, and those of one that is made ahead.
         assert!(layers.len() >= 3, "{layers:?}");

@@ -368,7 +368,7 @@ fn a_killed_client_and_a_killed_pid_1() {
         deaf(&mut agent, &environment);
         // Its own, and those of environments that are made ahead, which are not lent after that.
         let first = inits(agent.pid());
-        assert!((1..=3).contains(&first.len()), "{first:?}");
+        assert!((1..=5).contains(&first.len()), "{first:?}");
         for pid in first {
             kill(pid, Signal::SIGKILL).unwrap();
         }
@@ -523,16 +523,16 @@ fn forks_and_creations_that_are_cancelled_halfway() {
     }
     let pause = std::time::Duration::from_millis(10);
     for _ in 0..500 {
-        if inits(agent.pid()).len() <= 2 {
+        if inits(agent.pid()).len() <= 4 {
             break;
         }
         std::thread::sleep(pause);
     }
-    // Two are made ahead for whoever asks next: by now they are there, and whatever else is left is one too many.
+    // Four are made ahead for whoever asks next: by now they are there, and whatever else is left is one too many.
     std::thread::sleep(20 * pause);
     let left = inits(agent.pid());
     assert!(
-        left.len() <= 2,
+        left.len() <= 4,
         "processes of environments that nobody has: {left:?}"
     );
     agent.leave();

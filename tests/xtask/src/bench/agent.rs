@@ -307,7 +307,8 @@ fn held(agent: &Agent, store: &Path) -> Result<[usize; 4]> {
     let own = PathBuf::from(format!("/proc/{pid}"));
     let place = fs::read_dir(store.join("tmp"))?.flatten().next();
     let files = place.map_or(Ok(0), |place| {
-        fs::read_dir(place.path()).map(Iterator::count)
+        let count = |directory: PathBuf| fs::read_dir(directory).map(Iterator::count);
+        Ok::<_, std::io::Error>(count(place.path())? + count(place.path().join("layers"))?)
     })?;
     Ok([
         process::household(pid)?.len(),
@@ -324,7 +325,8 @@ pub fn rows_of_many(world: &World) -> Result<Vec<Row>> {
     let environment = agent.create()?;
     agent.call("command_run", &running(&environment, &["true"]))?;
     agent.destroy(&environment)?;
-    std::thread::sleep(SETTLED);
+    // Directories are kept for the next for a moment.
+    std::thread::sleep(Duration::from_millis(1500));
     let before = held(&agent, &store)?;
     let mut rates = Vec::new();
     for _ in 0..world.runs.max(3) {

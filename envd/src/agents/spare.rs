@@ -60,7 +60,7 @@ struct Begun(Option<Stage>);
 /// How far it is.
 #[derive(Debug)]
 enum Stage {
-    Halfway(Halfway),
+    Halfway(Box<Halfway>),
     Ready(Resident),
 }
 
@@ -170,7 +170,7 @@ impl Prepared {
             .begin(begun, group.as_ref())
             .map_err(|error| failed(&error))?;
         Ok(Self {
-            body: Begun(Some(Stage::Halfway(halfway))),
+            body: Begun(Some(Stage::Halfway(Box::new(halfway)))),
             ground: ground.clone(),
             limits: limits.clone(),
             rlimits: plan.limits,

@@ -31,6 +31,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <linux/fs.h>
 #include <unistd.h>
 
 static const char *argument;
@@ -234,6 +235,22 @@ static long xattr_capability(void) {
 }
 static long xattr_redirect(void) { return xattr_at("user.overlay.redirect", "/", 1); }
 static long xattr_opaque(void) { return xattr_at("user.overlay.opaque", "y", 1); }
+static long xattr_left(void) { return xattr_at("user.left", "behind", 6); }
+/* Whether anybody has left one there. */
+static long xattr_found(void) {
+    char names[4096];
+    ssize_t length = listxattr(argument, names, sizeof names);
+    return length == 0 ? (errno = ENODATA, -1) : length;
+}
+static long flags(int set) {
+    int directory = open(argument, O_RDONLY | O_DIRECTORY), flags = 0;
+    if (directory < 0 || ioctl(directory, FS_IOC_GETFLAGS, &flags)) return -1;
+    if (!set) return flags & FS_NOATIME_FL ? 0 : (errno = ENODATA, -1);
+    flags |= FS_NOATIME_FL;
+    return ioctl(directory, FS_IOC_SETFLAGS, &flags);
+}
+static long flag_left(void) { return flags(1); }
+static long flag_found(void) { return flags(0); }
 /* With the mode that it has: who may change it, may change it to anything. */
 static long chmod_argument(void) {
     struct stat status;
@@ -543,6 +560,7 @@ static const struct { const char *name; long (*attack)(void); } ATTACKS[] = {
     {"open_tree", open_tree_}, {"open_tree_attr", open_tree_attr_}, {"fsopen", fsopen_}, {"fsconfig", fsconfig_},
     {"fsmount", fsmount_}, {"fspick", fspick_}, {"mount_setattr", mount_setattr_}, {"chroot", chroot_}, A(mknod_memory),
     A(mknod_disk), A(mknod_whiteout), A(xattr_trusted), A(xattr_capability), A(xattr_redirect), A(xattr_opaque),
+    A(xattr_left), A(xattr_found), A(flag_left), A(flag_found),
     {"chmod", chmod_argument}, A(chmod_input), {"touch", touch_argument}, {"chown", chown_argument},
     {"link", link_argument}, A(link_descriptor), A(lease), A(deep), A(swap), A(setuid_root), A(seteuid_other),
     A(capset_all), A(ambient), A(any_capability), A(core_handler), {"kill_init", dumpable_init}, A(overwrite_launcher),

@@ -79,6 +79,8 @@ begin; create
 old=$(groups)
 kill -9 $server; exec 3>&- 4<&-; wait $server 2>/dev/null
 begin; create
+# Those that were killed with it are still ending.
+for i in 1 2 3 4 5; do ls -d $old > /dev/null 2>&1 || break; sleep 1; done
 echo "$who left-by-a-killed-server $(ls -d $old 2>/dev/null | wc -l)"
 exec 3>&- 4<&-
 wait $server

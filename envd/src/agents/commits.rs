@@ -14,8 +14,8 @@ use envd_store::TreePath;
 use super::{
     checkout, failure,
     inside::Inside,
-    layers::Owned,
     live::{Lent, Live},
+    pairs::Owned,
 };
 use crate::environment::git;
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `grants`, `mechanisms` | what requests may ask for, and what the machine has to be able to do |
 //! | `blueprint` | from a realised root to a plan |
-//! | `layers` | what is written inside: frozen, forked, put back |
+//! | `layers`, `pairs` | what is written inside: frozen, forked, put back; the directories for it |
 //! | `live`, `berth` | one environment and its PID 1, and what it keeps when it is launched anew |
 //! | `spare`, `known` | those that are made ahead, and what the last one stands on |
 //! | `limits`, `quota` | what it may take of the machine, and what it takes |
@@ -42,6 +42,7 @@ mod live;
 mod mechanisms;
 mod missing;
 mod packages;
+mod pairs;
 mod ports;
 mod programs;
 mod project;
@@ -105,7 +106,7 @@ struct Shared {
     machine: limits::Machine,
     /// Whether somebody looks at what environments take.
     watched: AtomicBool,
-    shelf: Arc<layers::Shelf>,
+    shelf: Arc<pairs::Shelf>,
     place: Place,
     /// An empty directory.
     empty: PathBuf,
@@ -173,7 +174,7 @@ impl Lender {
             let made = std::fs::create_dir(directory);
             made.map_err(|error| cli::Failure::of(cli::Kind::Store, &error))?;
         }
-        layers::spread(&layers);
+        pairs::spread(&layers);
         Ok(Self(Arc::new(Shared {
             lent: Mutex::default(),
             ports: ports::Ports::default(),
@@ -320,7 +321,7 @@ impl Shared {
     }
 
     /// What an overlay writes to.
-    fn pair(&self) -> io::Result<layers::Pair> {
+    fn pair(&self) -> io::Result<pairs::Pair> {
         self.shelf.take(|| self.fresh("layers/layer"))
     }
 

@@ -26,8 +26,8 @@ use super::{
     ChangesReport, Shared, blocking,
     commits::Commits,
     failure,
-    layers::Owned,
     live::{Beginning, Lent, Live},
+    pairs::Owned,
     programs,
 };
 use crate::settings::HostVariables;

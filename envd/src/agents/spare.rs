@@ -23,9 +23,10 @@ use envd_shims::{
 
 use super::{
     Shared, failure,
-    layers::{Bed, Frozen, Laid, Layers, Pair, Targets},
+    layers::{Bed, Frozen, Laid, Layers, Targets},
     limits,
     live::{Ground, Over, put_an_end},
+    pairs::Pair,
 };
 
 /// So many wait for commands, and so many to be told what to begin with: who asks for two at once finds two.

@@ -6,13 +6,14 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 
 use super::{Controller, Delegation, Facts, Hierarchy, Limits, find};
 
-/// How long [`Group`] waits for its processes to be gone before it leaves the directory, in milliseconds.
+/// How long is waited for the processes of a group to be gone before its directory is left, in milliseconds.
 const LEAVING: u32 = 2000;
 
 /// What could not be done.
@@ -140,17 +141,36 @@ fn sweep(place: &Path) {
     let Ok(entries) = fs::read_dir(place) else {
         return;
     };
+    let mut left = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name();
         let owner = name
             .to_str()
             .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
         let is_gone = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
-        if owner.is_some_and(is_gone) {
-            // Not where somebody is left in it.
-            let _ = fs::remove_dir(entry.path());
+        // Not where somebody is left in it. Those of a server that has just died are still ending.
+        if owner.is_some_and(is_gone) && is_busy(&entry.path()) {
+            left.push(entry.path());
         }
     }
+    if left.is_empty() {
+        return;
+    }
+    // Nobody has to wait for that.
+    std::thread::spawn(move || {
+        for _ in 0..LEAVING / 10 {
+            std::thread::sleep(Duration::from_millis(10));
+            left.retain(|path| is_busy(path));
+            if left.is_empty() {
+                return;
+            }
+        }
+    });
+}
+
+/// Removes a group where nobody is left in it; whether somebody is.
+fn is_busy(path: &Path) -> bool {
+    matches!(fs::remove_dir(path), Err(error) if error.kind() == io::ErrorKind::ResourceBusy)
 }
 
 impl Drop for Groups {
@@ -243,12 +263,10 @@ impl Drop for Group {
         let _ = put(&self.path, "cgroup.kill", "1");
         // A process that has ended leaves its group a moment later.
         for _ in 0..LEAVING {
-            match fs::remove_dir(&self.path) {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
-                }
-                _ => return,
+            if !is_busy(&self.path) {
+                return;
             }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

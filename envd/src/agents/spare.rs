@@ -36,6 +36,8 @@ const HALFWAY: usize = 2;
 const MOMENT: Duration = Duration::from_millis(3);
 /// How long one that is being made is waited for. It takes less than to make another beside it.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// How long the end of a server waits for one that is being made, on a machine that is slow.
+const ENDING: Duration = Duration::from_secs(10);
 /// How long they wait to be used, and what they stand on is remembered.
 const SPARE_TIME: Duration = Duration::from_secs(60);
 
@@ -331,13 +333,15 @@ impl Spare {
         }
     }
 
-    /// Ends it. There will be none any more.
+    /// Ends it. There will be none any more, and nothing is left of one that is being made.
     pub(super) fn close(&self) {
-        let prepared = {
-            let mut state = self.state();
-            state.closed = true;
-            (std::mem::take(&mut state.prepared), state.more.take())
-        };
+        let mut state = self.state();
+        state.closed = true;
+        let waits = |state: &mut State| state.making;
+        let waited = self.made.wait_timeout_while(state, ENDING, waits);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let prepared = (std::mem::take(&mut state.prepared), state.more.take());
+        drop(state);
         drop(prepared);
     }
 }

@@ -9,6 +9,7 @@ mod calls;
 mod files;
 mod ground;
 mod kernel;
+mod leavings;
 mod network;
 mod ports;
 mod processes;

@@ -439,9 +439,11 @@ fn make(shared: &Shared, ground: &Arc<Ground>, limits: &Limits) -> Result<bool, 
         let old: Vec<_> = state.prepared.extract_if(.., is_other).collect();
         let missing = state.missing();
         let Some(is_ready) = missing.filter(|_| !state.making && !state.closed) else {
+            // Who makes one just now may not be at it for long enough.
+            let again = missing.is_some() && !state.closed;
             drop(state);
             drop(old);
-            return Ok(false);
+            return Ok(again);
         };
         state.making = true;
         (old, state.more.take(), is_ready)

@@ -13,6 +13,7 @@ use std::{
         unix::process::CommandExt as _,
     },
     process::{Child, Stdio},
+    time::Duration,
 };
 
 use envd_init::protocol::{
@@ -22,6 +23,7 @@ use envd_init::protocol::{
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
+    sockopt::{Timeout, set_socket_timeout},
 };
 
 use crate::{
@@ -124,7 +126,7 @@ impl Launcher {
     /// Changes what is seen in an environment whose namespaces of users and of mounts these are ([`Resident::namespaces`]), by a
     /// program of [`crate::compile_amendment`]. Commands that run in it go on.
     pub fn amend(&self, program: &Program, namespaces: &[OwnedFd]) -> Result<(), LaunchError> {
-        let (ours, theirs) = connection()?;
+        let (ours, theirs) = bounded_connection()?;
         let mut descriptors = vec![theirs.as_fd()];
         descriptors.extend(namespaces.iter().map(AsFd::as_fd));
         self.ask((AMEND, AMEND_FILE), program, &descriptors)?;
@@ -317,7 +319,7 @@ impl Resident {
     /// Descriptors of the environment's namespaces of users and of mounts, in this order.
     pub fn namespaces(&self) -> Result<Vec<OwnedFd>, LaunchError> {
         use envd_init::sys::constant::{CLONE_NEWNS, CLONE_NEWUSER};
-        let (ours, theirs) = connection()?;
+        let (ours, theirs) = bounded_connection()?;
         self.hand_namespaces(CLONE_NEWUSER | CLONE_NEWNS, theirs.as_fd())?;
         drop(theirs);
         take_namespaces(ours.as_fd())
@@ -399,6 +401,17 @@ impl Resident {
             }
         }
     }
+}
+
+/// How long an answer is waited for that somebody inside may be in the way of.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A [`connection`] on which nothing is waited for any longer.
+fn bounded_connection() -> Result<(OwnedFd, OwnedFd), LaunchError> {
+    let (ours, theirs) = connection()?;
+    let bound = set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE));
+    bound.map_err(|error| LaunchError::Connection(error.into()))?;
+    Ok((ours, theirs))
 }
 
 fn vanished(error: Errno) -> LaunchError {

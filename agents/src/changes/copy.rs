@@ -75,8 +75,8 @@ pub struct Size {
     pub bytes: u64,
 }
 
-/// Whether what is in a directory is at most this much, which is less by that then. A directory in it is as deep as it is looked
-/// into: what has more below is too much.
+/// Whether what is in a directory is at most what is `left`, which is less by that afterwards. More than four directories within each
+/// other are too much.
 pub fn fits(directory: BorrowedFd<'_>, left: &mut Size) -> Result<bool, Errno> {
     fits_below(directory, left, 4)
 }

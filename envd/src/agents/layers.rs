@@ -211,7 +211,8 @@ const HOME_MODE: u32 = 0o700;
 const TMP_MODE: u32 = 0o1777;
 
 impl Bed {
-    /// Makes them. `new` gives pairs, `empty` is an empty directory. They begin over what was frozen. `more` is for what may be mounted over its project later.
+    /// Makes them. `new` gives pairs, `empty` is an empty directory. They begin over what was frozen. `more` is for what may be
+    /// mounted over its project later.
     pub(super) fn make(
         targets: Targets<'_>,
         empty: &Path,

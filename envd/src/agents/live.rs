@@ -116,7 +116,7 @@ pub(super) struct Live {
     pub(super) rlimits: BTreeMap<Limit, u64>,
     /// After the body: nothing may have the layers mounted when they go.
     pub(super) parts: Parts,
-    /// What it stood on before packages were added, which what runs inside may still use.
+    /// What else it stands on, which what runs inside may still use: what it had before packages were added.
     before: Vec<Arc<Ground>>,
 }
 
@@ -263,11 +263,13 @@ impl Live {
         let launcher = launcher.lock().unwrap_or_else(PoisonError::into_inner);
         let amended = launcher.amend(&amendment, &namespaces);
         drop(launcher);
-        // Where that failed halfway, parts of it are seen.
-        self.before.push(ground.clone());
-        amended.map_err(|e| failed(&e))?;
-        let last = self.before.len() - 1;
-        self.before[last] = std::mem::replace(&mut self.parts.ground, ground);
+        if let Err(error) = amended {
+            // Where that failed halfway, parts of it are seen.
+            self.before.push(ground);
+            return Err(failed(&error));
+        }
+        let before = std::mem::replace(&mut self.parts.ground, ground);
+        self.before.push(before);
         Ok(())
     }
 

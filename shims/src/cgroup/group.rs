@@ -13,7 +13,7 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 
 use super::{Controller, Delegation, Facts, Hierarchy, Limits, find};
 
-/// How long is waited for the processes of a group to be gone before its directory is left, in milliseconds.
+/// How often it is tried to remove a group whose processes are ending before its directory is left.
 const LEAVING: u32 = 2000;
 
 /// What could not be done.
@@ -149,7 +149,7 @@ fn sweep(place: &Path) {
             .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
         let is_gone = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
         // Not where somebody is left in it. Those of a server that has just died are still ending.
-        if owner.is_some_and(is_gone) && is_busy(&entry.path()) {
+        if owner.is_some_and(is_gone) && !remove_unless_busy(&entry.path()) {
             left.push(entry.path());
         }
     }
@@ -158,9 +158,9 @@ fn sweep(place: &Path) {
     }
     // Nobody has to wait for that.
     std::thread::spawn(move || {
-        for _ in 0..LEAVING / 10 {
+        for _ in 0..LEAVING {
             std::thread::sleep(Duration::from_millis(10));
-            left.retain(|path| is_busy(path));
+            left.retain(|path| !remove_unless_busy(path));
             if left.is_empty() {
                 return;
             }
@@ -168,9 +168,9 @@ fn sweep(place: &Path) {
     });
 }
 
-/// Removes a group where nobody is left in it; whether somebody is.
-fn is_busy(path: &Path) -> bool {
-    matches!(fs::remove_dir(path), Err(error) if error.kind() == io::ErrorKind::ResourceBusy)
+/// Removes a group. False where somebody is left in it.
+fn remove_unless_busy(path: &Path) -> bool {
+    !matches!(fs::remove_dir(path), Err(error) if error.kind() == io::ErrorKind::ResourceBusy)
 }
 
 impl Drop for Groups {
@@ -263,7 +263,7 @@ impl Drop for Group {
         let _ = put(&self.path, "cgroup.kill", "1");
         // A process that has ended leaves its group a moment later.
         for _ in 0..LEAVING {
-            if !is_busy(&self.path) {
+            if remove_unless_busy(&self.path) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
